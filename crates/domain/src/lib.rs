@@ -1,0 +1,1 @@
+//! One guest: lifecycle, job slot and admission policy.

@@ -1,0 +1,3 @@
+//! The daemon: the room of sockets, processes and files.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The core of a migration, as pure state machines.

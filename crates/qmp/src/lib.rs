@@ -1,0 +1,1 @@
+//! QMP: codec, pure session, the typed commands and events in use.

@@ -1,0 +1,1 @@
+//! The wire: header, framing, procedures, typed parameters, errors, streams, keepalive.

@@ -1,0 +1,3 @@
+//! The test guest's init.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Chores that are not worth a shell script.
+
+fn main() {}
