@@ -1,1 +1,8 @@
 //! What a domain means to QEMU: capabilities, aliases and addresses, command line, block graph.
+//!
+//! The daemon asks this crate what to ask a QEMU binary ([`probe`]), what that binary can do
+//! ([`capabilities`]), and what to start for a domain. Nothing here starts a process, opens a file or a
+//! socket, or reads a clock: answers come in as arguments, and commands go out as values.
+
+pub mod capabilities;
+pub mod probe;

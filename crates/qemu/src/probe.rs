@@ -1,0 +1,1 @@
+//! What to ask a QEMU binary, and the fold of its answers into [`crate::capabilities::Capabilities`].
