@@ -1,0 +1,98 @@
+//! An element being written, which still knows what in it was modelled and what was only kept.
+
+use super::{Model, Rest, Value};
+use crate::{FormatOptions, Node};
+
+/// An open element. The text writer prints it; `check_supported` looks for what was kept.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) name: String,
+    /// Name, value, and whether it was only kept.
+    pub(crate) attributes: Vec<(String, String, bool)>,
+    pub(crate) children: Vec<Piece>,
+    options: FormatOptions,
+}
+
+/// One piece of an open element's content.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Modelled, with kept parts possibly inside.
+    Modelled(Output),
+    /// The text of a modelled element.
+    Text(String),
+    /// Kept as it came.
+    Kept(Node),
+    /// Opaque by contract (metadata): written like kept parts, refused by nobody.
+    Opaque(Node),
+}
+
+impl Output {
+    pub(crate) fn new(name: &str, options: FormatOptions) -> Self {
+        Self { name: name.to_owned(), attributes: Vec::new(), children: Vec::new(), options }
+    }
+
+    pub(crate) fn options(&self) -> FormatOptions {
+        self.options
+    }
+
+    pub(crate) fn attribute(&mut self, name: &str, value: &impl Value) {
+        self.attributes.push((name.to_owned(), value.to_text(), false));
+    }
+
+    pub(crate) fn optional(&mut self, name: &str, value: &Option<impl Value>) {
+        if let Some(value) = value {
+            self.attribute(name, value);
+        }
+    }
+
+    pub(crate) fn text(&mut self, value: &impl Value) {
+        self.children.push(Piece::Text(value.to_text()));
+    }
+
+    /// A child element written by `fill`.
+    pub(crate) fn child(&mut self, name: &str, fill: impl FnOnce(&mut Output)) {
+        let mut child = Output::new(name, self.options);
+        fill(&mut child);
+        self.children.push(Piece::Modelled(child));
+    }
+
+    pub(crate) fn model(&mut self, name: &str, model: &impl Model) {
+        self.child(name, |out| model.write(out));
+    }
+
+    pub(crate) fn push(&mut self, child: Output) {
+        self.children.push(Piece::Modelled(child));
+    }
+
+    pub(crate) fn opaque(&mut self, node: &Node) {
+        self.children.push(Piece::Opaque(node.clone()));
+    }
+
+    pub(crate) fn rest(&mut self, rest: &Rest) {
+        self.attributes
+            .extend(rest.attributes.iter().map(|(name, value)| (name.clone(), value.clone(), true)));
+        self.children.extend(rest.children.iter().cloned().map(Piece::Kept));
+    }
+
+    /// Brings the children into the order of `names`; unknown names go last, equals keep their order.
+    pub(crate) fn sort_children(&mut self, names: &[&str]) {
+        let rank = |name: &str| names.iter().position(|known| *known == name).unwrap_or(names.len());
+        self.children.sort_by_key(|piece| match piece {
+            Piece::Modelled(output) => rank(&output.name),
+            Piece::Kept(Node::Element(element)) | Piece::Opaque(Node::Element(element)) => {
+                rank(&element.name)
+            }
+            Piece::Text(_) | Piece::Kept(_) | Piece::Opaque(_) => names.len(),
+        });
+    }
+
+    /// Brings the attributes into the order of `names`; unknown names go last, equals keep their order.
+    pub(crate) fn sort_attributes(&mut self, names: &[&str]) {
+        self.attributes
+            .sort_by_key(|(name, ..)| names.iter().position(|known| known == name).unwrap_or(names.len()));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.attributes.is_empty() && self.children.is_empty()
+    }
+}

@@ -1,0 +1,103 @@
+//! `<os>`: what boots.
+
+use crate::ParseError;
+use crate::model::{Input, Model, Output, Refusal, Rest, YesNo, element, values};
+
+element! {
+    /// What boots.
+    pub struct Os {
+        /// The machine.
+        machine: OsType => Child("type"),
+        /// Path of a kernel that QEMU loads itself.
+        kernel: Option<String> => TextChild("kernel"),
+        /// Path of its initial ramdisk.
+        initrd: Option<String> => TextChild("initrd"),
+        /// Its command line.
+        cmdline: Option<String> => TextChild("cmdline"),
+        /// Kinds of devices to boot from, in order. Excludes boot orders on devices.
+        boot: Vec<BootDevice> => ChildAttr("boot", "dev"),
+        /// The firmware's boot menu.
+        boot_menu: Option<BootMenu> => Child("bootmenu"),
+        /// Details of the BIOS.
+        bios: Option<Bios> => Child("bios"),
+    }
+    order [
+        "type", "init", "initarg", "initenv", "initdir", "inituser", "initgroup", "firmware", "loader", "nvram",
+        "varstore", "kernel", "initrd", "cmdline", "shim", "dtb", "acpi", "boot", "bootmenu", "bios", "smbios",
+    ]
+}
+
+/// `<type>`: the machine. The only OS type is `hvm`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OsType {
+    /// Architecture of the guest. `None`: the host's.
+    pub arch: Option<Arch>,
+    /// Machine type: `pc`, `q35`, or a versioned name. `None`: QEMU's default.
+    pub machine: Option<String>,
+    /// What else stands in the element.
+    pub rest: Rest,
+}
+
+values! {
+    /// Architecture of a guest.
+    pub enum Arch {
+        /// 64-bit x86
+        X86_64 = "x86_64",
+    }
+}
+
+impl Model for OsType {
+    fn read(input: &mut Input<'_>) -> Result<Self, Refusal> {
+        let machine = Self {
+            arch: input.attribute("arch")?,
+            machine: input.attribute("machine")?,
+            rest: Rest::default(),
+        };
+        match input.text::<String>()?.as_deref().map(str::trim) {
+            Some("hvm") => Ok(Self { rest: input.rest(), ..machine }),
+            Some(other) => Err(Refusal::Invalid(ParseError::OsType { found: other.to_owned() })),
+            None => Err(Refusal::Invalid(ParseError::MissingOsType)),
+        }
+    }
+
+    fn write(&self, out: &mut Output) {
+        out.optional("arch", &self.arch);
+        out.optional("machine", &self.machine);
+        out.text(&"hvm".to_owned());
+        out.rest(&self.rest);
+    }
+}
+
+values! {
+    /// A kind of device to boot from.
+    pub enum BootDevice {
+        /// floppy
+        Fd = "fd",
+        /// hard disk
+        Hd = "hd",
+        /// CD-ROM
+        Cdrom = "cdrom",
+        /// network card
+        Network = "network",
+    }
+}
+
+element! {
+    /// `<bootmenu>`
+    pub struct BootMenu {
+        /// Whether it is shown.
+        enable: Option<YesNo> => Attr("enable"),
+        /// Milliseconds, 0..=65535.
+        timeout_ms: Option<u16> => Attr("timeout"),
+    }
+}
+
+element! {
+    /// `<bios>`
+    pub struct Bios {
+        /// Whether the firmware's screen is on the serial port.
+        use_serial: Option<YesNo> => Attr("useserial"),
+        /// Milliseconds until a failed boot is tried again, -1 for never, at most 65535.
+        reboot_timeout_ms: Option<i32> => Attr("rebootTimeout"),
+    }
+}

@@ -1,0 +1,200 @@
+//! Where a disk's bytes come from: sources, backing chains, data files. Used by [`crate::disk`].
+
+use crate::model::{Attr, Child, ChildAttr, Flatten, Input, Model, Output, Refusal, Rest, Unwritten};
+use crate::model::{element, read, values};
+
+values! {
+    /// Format of an image.
+    pub enum ImageFormat {
+        /// plain bytes
+        Raw = "raw",
+        /// QEMU's copy-on-write format
+        Qcow2 = "qcow2",
+    }
+}
+
+/// The `type` attribute and the `<source>` element, which only mean something together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Where the bytes are.
+    pub location: Location,
+    /// Node index in the running guest, as shown in `target[index]`.
+    pub index: Option<u32>,
+    /// What to do when the source is missing at start.
+    pub startup_policy: Option<StartupPolicy>,
+    /// The external data file of a qcow2 image.
+    pub data_store: Option<Box<DataStore>>,
+    /// What else stands in `<source>`.
+    pub rest: Rest,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// `type='file'`: an absolute path; `None` is an empty drive.
+    File(Option<String>),
+    /// `type='block'`: a device node; `None` is an empty drive.
+    Block(Option<String>),
+    /// `type='volume'`: a storage pool's volume. Ferry has no pools, so this is refused.
+    Volume {
+        /// Name of the pool.
+        pool: String,
+        /// Name of the volume.
+        volume: String,
+    },
+}
+
+values! {
+    /// The `type` of a source.
+    pub enum SourceKind {
+        /// a file
+        File = "file",
+        /// a block device
+        Block = "block",
+        /// a volume of a pool
+        Volume = "volume",
+    }
+}
+
+values! {
+    /// `startupPolicy`: what a missing source means.
+    pub enum StartupPolicy {
+        /// fail
+        Mandatory = "mandatory",
+        /// fail at boot, drop the medium when migrating or restoring
+        Requisite = "requisite",
+        /// drop the medium
+        Optional = "optional",
+    }
+}
+
+impl Source {
+    /// A source with nothing but a location.
+    pub fn new(location: Location) -> Self {
+        Self { location, index: None, startup_policy: None, data_store: None, rest: Rest::default() }
+    }
+
+    /// The `type` attribute.
+    pub fn kind(&self) -> SourceKind {
+        match self.location {
+            Location::File(_) => SourceKind::File,
+            Location::Block(_) => SourceKind::Block,
+            Location::Volume { .. } => SourceKind::Volume,
+        }
+    }
+
+    /// The path on this host, when the source is a file or a device.
+    pub fn path(&self) -> Option<&str> {
+        match &self.location {
+            Location::File(path) | Location::Block(path) => path.as_deref(),
+            Location::Volume { .. } => None,
+        }
+    }
+
+    /// An empty drive.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.location, Location::File(None) | Location::Block(None))
+    }
+}
+
+impl Flatten for Source {
+    fn take(input: &mut Input<'_>) -> Result<Self, Refusal> {
+        let kind = input.attribute_or("type", SourceKind::File)?;
+        let source = input.first("source", |element| {
+            let mut inner = Input::new(element);
+            let location = match kind {
+                SourceKind::File => Location::File(inner.attribute("file")?),
+                SourceKind::Block => Location::Block(inner.attribute("dev")?),
+                SourceKind::Volume => {
+                    Location::Volume { pool: inner.required("pool")?, volume: inner.required("volume")? }
+                }
+            };
+            Ok(Self {
+                location,
+                startup_policy: inner.attribute("startupPolicy")?,
+                index: inner.attribute("index")?,
+                data_store: inner.first("dataStore", read)?.map(Box::new),
+                rest: inner.rest(),
+            })
+        })?;
+        match (source, kind) {
+            (Some(source), _) => Ok(source),
+            (None, SourceKind::File) => Ok(Self::new(Location::File(None))),
+            (None, SourceKind::Block) => Ok(Self::new(Location::Block(None))),
+            (None, SourceKind::Volume) => Err(Refusal::Unmodelled),
+        }
+    }
+
+    fn put(&self, out: &mut Output) {
+        out.attribute("type", &self.kind());
+        let mut source = Output::new("source", out.options());
+        match &self.location {
+            Location::File(path) => source.optional("file", path),
+            Location::Block(path) => source.optional("dev", path),
+            Location::Volume { pool, volume } => {
+                source.attribute("pool", pool);
+                source.attribute("volume", volume);
+            }
+        }
+        source.optional("startupPolicy", &self.startup_policy);
+        source.optional("index", &self.index);
+        if let Some(data_store) = &self.data_store {
+            source.model("dataStore", data_store.as_ref());
+        }
+        source.rest(&self.rest);
+        if !source.is_empty() {
+            out.push(source);
+        }
+    }
+}
+
+element! {
+    /// `<dataStore>`: the file that holds the guest's data when the image itself has only metadata.
+    pub struct DataStore {
+        /// Its format, always raw.
+        format: Option<ImageFormat> => ChildAttr("format", "type"),
+        /// Where it is.
+        source: Source => Flatten(),
+    }
+}
+
+/// What an image is based on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackingStore {
+    /// `<backingStore/>`: nothing, and nobody needs to look.
+    End,
+    /// Another image.
+    Image(Box<BackingImage>),
+}
+
+element! {
+    /// An image below another one.
+    pub struct BackingImage {
+        /// Node index in the running guest.
+        index: Option<u32> => Attr("index"),
+        /// Its format.
+        format: Option<ImageFormat> => ChildAttr("format", "type"),
+        /// Where it is.
+        source: Source => Flatten(),
+        /// What it is based on itself; `None`: not known, QEMU follows the image.
+        backing_store: Option<BackingStore> => Child("backingStore"),
+        /// Found in the image's metadata at start, not written by the user: the inactive XML leaves it out.
+        detected: bool => Unwritten(),
+    }
+}
+
+impl Model for BackingStore {
+    fn read(input: &mut Input<'_>) -> Result<Self, Refusal> {
+        if input.finish().is_ok() {
+            return Ok(Self::End);
+        }
+        Ok(Self::Image(Box::new(BackingImage::read(input)?)))
+    }
+
+    fn write(&self, out: &mut Output) {
+        match self {
+            Self::End => {}
+            Self::Image(image) => image.write(out),
+        }
+    }
+}
