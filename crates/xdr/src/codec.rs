@@ -104,14 +104,14 @@ impl<const N: usize> Codec<[u8; N]> for Fixed<N> {
     }
 }
 
-/// `char[N]`: text in N characters, one word each, filled up with zeros. The last one is always zero.
+/// `char[N]`: text in N characters, one word each, filled up with zeros.
 #[derive(Debug)]
 pub enum Chars<const N: usize> {}
 
 impl<const N: usize> Codec<String> for Chars<N> {
     fn encode(value: &String, writer: &mut Writer) -> Result<(), EncodeError> {
-        if value.len() >= N {
-            return Err(EncodeError::TooLong { len: value.len(), max: N.saturating_sub(1) });
+        if value.len() > N {
+            return Err(EncodeError::TooLong { len: value.len(), max: N });
         }
         if value.as_bytes().contains(&0) {
             return Err(EncodeError::Character);
@@ -126,7 +126,7 @@ impl<const N: usize> Codec<String> for Chars<N> {
     }
 }
 
-/// `char<MAX>`: a count, then text with one word a character and a zero at its end.
+/// `char<MAX>`: a count, then text with one word a character and a zero at its end where there is room.
 #[derive(Debug)]
 pub enum CharsUpTo<const MAX: usize> {}
 
@@ -135,8 +135,9 @@ impl<const MAX: usize> Codec<String> for CharsUpTo<MAX> {
         if value.as_bytes().contains(&0) {
             return Err(EncodeError::Character);
         }
-        writer.length(value.len() + 1, MAX)?;
-        value.bytes().chain([0]).for_each(|byte| writer.i32(i32::from(byte as i8)));
+        let len = if value.len() < MAX { value.len() + 1 } else { value.len() };
+        writer.length(len, MAX)?;
+        value.bytes().chain([0]).take(len).for_each(|byte| writer.i32(i32::from(byte as i8)));
         Ok(())
     }
 
@@ -350,7 +351,7 @@ mod tests {
         assert_eq!(bytes.len(), 128, "32 characters are 128 bytes");
         assert_eq!(bytes[..16], [0, 0, 0, b'x', 0, 0, 0, b'8', 0, 0, 0, b'6', 0, 0, 0, 0]);
         assert_eq!(decoded::<String, Chars<32>>(&bytes).unwrap(), model);
-        assert!(encoded::<_, Chars<3>>(&model).is_err(), "no room for the end");
+        assert!(encoded::<_, Chars<2>>(&model).is_err());
 
         let bytes = encoded::<_, CharsUpTo<257>>(&"none".to_owned()).unwrap();
         assert_eq!((bytes.len(), bytes[3]), (4 + 5 * 4, 5));

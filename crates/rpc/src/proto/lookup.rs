@@ -1,0 +1,47 @@
+//! Finding domains.
+//!
+//! Layouts only; the daemon and the client say what they do with them.
+
+use ferry_xdr::{Array};
+use uuid::Uuid;
+
+use super::{DomainRef, RawUuid};
+use crate::flags::{ListFlags};
+
+calls! {
+    DomainLookupById {
+        id: i32,
+    } -> DomainRef;
+
+    DomainLookupByName {
+        name: String,
+    } -> DomainRef;
+
+    DomainLookupByUuid {
+        uuid: Uuid as RawUuid,
+    } -> DomainRef;
+
+    ConnectNumOfDefinedDomains {} -> i32;
+
+    ConnectListDomains {
+        maxids: i32,
+    } -> ConnectListDomainsReply;
+
+    ConnectNumOfDomains {} -> i32;
+
+    ConnectListAllDomains {
+        need_results: bool,
+        flags: ListFlags,
+    } -> ConnectListAllDomainsReply;
+}
+
+parts! {
+    pub struct ConnectListDomainsReply {
+        pub ids: Vec<i32> as Array<16384>,
+    }
+
+    pub struct ConnectListAllDomainsReply {
+        pub domains: Vec<DomainRef> as Array<16384>,
+        pub count: u32,
+    }
+}
