@@ -1,10 +1,10 @@
 //! Arguments, results and event messages of every procedure in the table, one file per family.
 //!
 //! A call is a structure named after its [`Procedure`]; its fields in order are the wire's. It says what it is
-//! answered with ([`Call::Reply`]), so neither side can pair a call with another's reply:
+//! answered with ([`Arguments::Reply`]), so neither side can pair a call with another's reply:
 //!
 //! ```
-//! use ferry_rpc::proto::{Call, DomainGetState};
+//! use ferry_rpc::proto::{Arguments, DomainGetState};
 //! assert_eq!(DomainGetState::PROCEDURE.number(), 212);
 //! ```
 //!
@@ -16,7 +16,7 @@ use ferry_xdr::{Decode, DecodeError, Encode};
 use crate::procedure::Procedure;
 
 /// The arguments of a procedure.
-pub trait Call: Encode + Decode {
+pub trait Arguments: Encode + Decode {
     /// What is called.
     const PROCEDURE: Procedure;
 
@@ -70,7 +70,7 @@ macro_rules! calls {
                 }
             }
 
-            impl crate::proto::Call for $name {
+            impl crate::proto::Arguments for $name {
                 const PROCEDURE: crate::procedure::Procedure = crate::procedure::Procedure::$name;
                 type Reply = $reply;
             }
