@@ -192,7 +192,7 @@ values! {
 }
 
 /// `<vcpu>`: the number of processors.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vcpus {
     /// How host CPUs are chosen.
     pub placement: Option<VcpuPlacement>,
@@ -204,6 +204,13 @@ pub struct Vcpus {
     pub max: u32,
     /// What else stands in the element.
     pub rest: Rest,
+}
+
+impl Default for Vcpus {
+    /// One, which is what a domain without the element has.
+    fn default() -> Self {
+        Self { placement: None, cpuset: None, current: None, max: 1, rest: Rest::default() }
+    }
 }
 
 impl Vcpus {
@@ -238,10 +245,8 @@ impl Model for Vcpus {
         if let Some(current) = vcpus.current
             && !(1..=vcpus.max).contains(&current)
         {
-            return Err(Refusal::Invalid(crate::ParseError::Contradiction(format!(
-                "maxvcpus must not be less than current vcpus ({} < {current})",
-                vcpus.max
-            ))));
+            let text = "maximum vCPU count must not be less than current vCPU count".to_owned();
+            return Err(Refusal::Invalid(crate::ParseError::Unsupported(text)));
         }
         Ok(Self { rest: input.rest(), ..vcpus })
     }

@@ -1,5 +1,7 @@
 //! `<devices>`: everything that is plugged in, in stock's order.
 
+use std::collections::BTreeMap;
+
 use crate::chardev::{Channel, Console, Serial};
 use crate::controller::Controller;
 use crate::disk::Disk;
@@ -11,6 +13,7 @@ use crate::model::element;
 
 element! {
     /// Everything that is plugged in.
+    #[derive(Default)]
     pub struct Devices {
         /// Path of the QEMU binary. `None`: the daemon's choice.
         emulator: Option<String> => TextChild("emulator"),
@@ -47,4 +50,28 @@ element! {
         "redirfilter", "hub", "watchdog", "memballoon", "rng", "nvram", "panic", "shmem", "memory", "crypto",
         "iommu", "vsock", "pstore",
     ]
+}
+
+impl Devices {
+    /// Brings disks and controllers into the order that stock keeps them in: those of one bus or type
+    /// together, where the first of them stands, ascending. Node numbers and addresses follow this order.
+    pub fn arrange(&mut self) {
+        let buses = first_places(self.disks.iter().map(Disk::bus));
+        self.disks.sort_by_cached_key(|disk| (buses.get(&disk.bus()).copied(), disk.target.index()));
+        let types = first_places(self.controllers.iter().map(|controller| controller.kind.controller_type()));
+        self.controllers.sort_by_cached_key(|controller| {
+            let place = types.get(&controller.kind.controller_type()).copied();
+            // The companions of a USB master have its index and stand behind it.
+            (place, controller.index.unwrap_or(u32::MAX), controller.master_start_port.is_some())
+        });
+    }
+}
+
+/// Where each value occurs first.
+fn first_places<T: Ord>(values: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut places = BTreeMap::new();
+    for (place, value) in values.enumerate() {
+        places.entry(value).or_insert(place);
+    }
+    places
 }

@@ -1,7 +1,7 @@
 //! `<disk>`: what the guest sees of a drive, and how QEMU is to handle it. The bytes are [`crate::storage`]'s.
 
 use crate::address::{Address, DeviceInfo};
-use crate::model::{Attr, AttrOr, Child, ChildAttr, Flag, Flatten, OnOff, TextChild, element, values};
+use crate::model::{OnOff, element, values};
 use crate::storage::{BackingStore, ImageFormat, Source};
 
 element! {
@@ -19,6 +19,8 @@ element! {
         snapshot: Option<SnapshotMode> => Attr("snapshot"),
         /// What the top image is based on. `None`: not given; found at start.
         backing_store: Option<BackingStore> => Child("backingStore"),
+        /// The chain was found in the images' metadata at start: the inactive XML leaves it out.
+        backing_detected: bool => Unwritten(),
         /// Name and bus in the guest.
         target: DiskTarget => Child("target"),
         /// Sector sizes shown to the guest.
@@ -42,6 +44,12 @@ element! {
         /// Alias and address.
         info: DeviceInfo => Flatten(),
     }
+    attributes ["type", "device", "model", "rawio", "sgio", "snapshot"]
+    order [
+        "driver", "auth", "source", "mirror", "backingStore", "backenddomain", "geometry", "blockio", "target", "iotune",
+        "throttlefilters", "readonly", "shareable", "transient", "serial", "wwn", "vendor", "product", "encryption",
+        "boot", "alias", "address",
+    ]
 }
 
 impl Disk {

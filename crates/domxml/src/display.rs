@@ -2,7 +2,7 @@
 
 use crate::ParseError;
 use crate::address::DeviceInfo;
-use crate::model::{Attr, Child, Flatten, Input, Model, Output, Refusal, Rest, YesNo, element, read, values};
+use crate::model::{Child, Flatten, Input, Model, Output, Refusal, Rest, YesNo, element, read, values};
 
 /// A way to look at the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Vnc {
     pub autoport: Option<YesNo>,
     /// TCP port of the websocket; -1: to be chosen at start. `None`: no websocket.
     pub websocket: Option<i32>,
+    /// Whether the websocket's port is chosen at start (live XML of stock only).
+    pub websocket_generated: Option<YesNo>,
     /// Keyboard layout.
     pub keymap: Option<String>,
     /// Who may share the display.
@@ -36,6 +38,9 @@ pub struct Vnc {
     pub password: Option<String>,
     /// Where it listens. The `listen` attribute is the first entry's address over again.
     pub listens: Vec<Listen>,
+    /// The first entry's address is the daemon's default, not the user's: only the live XML shows it, so that
+    /// another host uses its own.
+    pub listen_from_config: bool,
     /// Alias.
     pub info: DeviceInfo,
     /// What else stands in the element.
@@ -177,10 +182,12 @@ impl Model for Vnc {
             port: input.attribute("port")?,
             autoport: input.attribute("autoport")?,
             websocket: input.attribute("websocket")?,
+            websocket_generated: input.attribute("websocketGenerated")?,
             keymap: input.attribute("keymap")?,
             share_policy: input.attribute("sharePolicy")?,
             password: input.attribute("passwd")?,
             listens: take_listens(input)?,
+            listen_from_config: false,
             info: DeviceInfo::take(input)?,
             rest: input.rest(),
         })
@@ -190,7 +197,12 @@ impl Model for Vnc {
         out.optional("port", &self.port);
         out.optional("autoport", &self.autoport);
         out.optional("websocket", &self.websocket);
-        if let Some(Listen::Address(address)) = self.listens.first() {
+        out.optional("websocketGenerated", &self.websocket_generated);
+        let mut listens = self.listens.clone();
+        if let Some(Listen::Address(address)) = listens.first_mut() {
+            if self.listen_from_config && out.options().migratable {
+                *address = None;
+            }
             out.optional("listen", address);
         }
         out.optional("keymap", &self.keymap);
@@ -198,9 +210,26 @@ impl Model for Vnc {
         if out.options().secure {
             out.optional("passwd", &self.password);
         }
-        Child::put(&self.listens, out, "listen");
+        Child::put(&listens, out, "listen");
         self.info.put(out);
         out.rest(&self.rest);
+    }
+}
+
+impl Vnc {
+    /// Takes back what was chosen at start.
+    pub(crate) fn forget_live(&mut self) {
+        if self.autoport == Some(YesNo::Yes) {
+            self.port = Some(-1);
+        }
+        if self.websocket_generated.take() == Some(YesNo::Yes) {
+            self.websocket = Some(-1);
+        }
+        if std::mem::take(&mut self.listen_from_config)
+            && let Some(Listen::Address(address)) = self.listens.first_mut()
+        {
+            *address = None;
+        }
     }
 }
 
@@ -214,7 +243,7 @@ fn take_listens(input: &mut Input<'_>) -> Result<Vec<Listen>, Refusal> {
         Some(Listen::Address(found @ None)) => *found = Some(address),
         Some(Listen::Address(Some(found))) if *found == address => {}
         Some(Listen::Address(Some(found))) => {
-            return Err(Refusal::Invalid(ParseError::Contradiction(format!(
+            return Err(Refusal::Invalid(ParseError::Unsupported(format!(
                 "graphics 'listen' attribute '{address}' must match 'address' attribute of first listen element \
                  (found '{found}')"
             ))));

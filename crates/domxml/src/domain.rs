@@ -7,9 +7,12 @@ use crate::cpu::{Cpu, Vcpus};
 use crate::devices::Devices;
 use crate::features::{Features, PowerManagement};
 use crate::memory::{Memory, Size};
-use crate::metadata::Metadata;
-use crate::model::{element, values};
+use crate::metadata::{Metadata, settle_namespaces};
+use crate::model::{Model, Output, Refusal, element, read, values};
 use crate::os::Os;
+use crate::reader::{read_document, shorten};
+use crate::writer::write_document;
+use crate::{ParseError, consistency};
 
 element! {
     /// A domain: the definition of one guest.
@@ -27,13 +30,13 @@ element! {
         /// Anything for people.
         description: Option<String> => TextChild("description"),
         /// Other programs' data; opaque.
-        metadata: Option<Metadata> => Child("metadata"),
+        metadata: Option<Metadata> => Flatten(),
         /// What the guest has at boot.
         memory: Memory => Child("memory"),
         /// What the balloon leaves it. `None`: all.
         current_memory: Option<Size> => Child("currentMemory"),
         /// Number of processors.
-        vcpus: Vcpus => Child("vcpu"),
+        vcpus: Vcpus => ChildOrDefault("vcpu"),
         /// What boots.
         os: Os => Child("os"),
         /// What the board can do.
@@ -51,7 +54,7 @@ element! {
         /// Sleep states.
         pm: Option<PowerManagement> => Child("pm"),
         /// Everything that is plugged in.
-        devices: Devices => Child("devices"),
+        devices: Devices => ChildOrDefault("devices"),
     }
     order [
         "name", "uuid", "hwuuid", "genid", "title", "description", "metadata", "maxMemory", "memory",
@@ -101,6 +104,71 @@ values! {
         CoredumpDestroy = "coredump-destroy",
         /// dump its memory, then start it again
         CoredumpRestart = "coredump-restart",
+    }
+}
+
+impl Domain {
+    /// Reads a definition: from a client, from a peer, or from our own store.
+    ///
+    /// What is not modelled is kept; [`Domain::check_supported`] says whether that matters. Nothing is filled
+    /// in, and nothing that only a running guest has is left out: see [`Domain::inactive`].
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let mut root = read_document(text)?;
+        if root.name != "domain" {
+            return Err(ParseError::RootElement { found: shorten(&root.name) });
+        }
+        settle_namespaces(&mut root);
+        match () {
+            () if root.attribute("type").is_none() => return Err(ParseError::MissingDomainType),
+            () if root.child("name").is_none_or(|name| name.text().is_empty()) => {
+                return Err(ParseError::MissingName);
+            }
+            () if root.child("memory").is_none() => return Err(ParseError::MissingMemory),
+            () if root.child("os").and_then(|os| os.child("type")).is_none() => {
+                return Err(ParseError::MissingOsType);
+            }
+            () => {}
+        }
+        let mut domain: Self = match read(&root) {
+            Ok(domain) => domain,
+            Err(Refusal::Invalid(error)) => return Err(error),
+            // The only part without which there is no domain, and which can be there and unknown.
+            Err(Refusal::Unmodelled) => {
+                let found = root.attribute("type").unwrap_or_default();
+                return Err(ParseError::DomainType { found: shorten(found) });
+            }
+        };
+        domain.devices.arrange();
+        consistency::check(&domain)?;
+        Ok(domain)
+    }
+
+    /// Like [`Domain::parse`] for bytes that may not be UTF-8.
+    pub fn parse_bytes(bytes: &[u8]) -> Result<Self, ParseError> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(text),
+            Err(error) => {
+                let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                Err(ParseError::Malformed { line, reason: "the document must be in UTF-8".to_owned() })
+            }
+        }
+    }
+
+    /// The definition as text, laid out as stock does. `parse` of it gives the same domain again.
+    pub fn format(&self, options: FormatOptions) -> String {
+        let domain = match options.inactive {
+            true => &self.inactive(),
+            false => self,
+        };
+        write_document(&domain.open(options))
+    }
+
+    /// The element that is about to be written.
+    pub(crate) fn open(&self, options: FormatOptions) -> Output {
+        let mut out = Output::new("domain", options);
+        self.write(&mut out);
+        out
     }
 }
 

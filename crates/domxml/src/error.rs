@@ -3,7 +3,7 @@
 /// Number of an error on libvirt's wire (`virErrorNumber`).
 pub type WireCode = u32;
 
-/// The document is not a domain.
+/// The document is not a domain. Texts are those of stock (observed with 9.0) where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Not well-formed XML, or XML that we do not read (document type, entities).
@@ -15,7 +15,7 @@ pub enum ParseError {
         reason: String,
     },
     /// A bound on the document was passed before it was read to its end.
-    #[error("domain definition exceeds {limit} {what}")]
+    #[error("(domain_definition): more than {limit} {what}")]
     TooLarge {
         /// The bound's unit: bytes, levels, nodes.
         what: &'static str,
@@ -23,34 +23,59 @@ pub enum ParseError {
         limit: usize,
     },
     /// The root is something else.
-    #[error("XML error: unexpected root element <{found}>, expecting <domain>")]
+    #[error("XML error: expecting root element of 'domain', not '{found}'")]
     RootElement {
         /// Name of the root element.
         found: String,
     },
+    /// `<domain>` does not say what runs it.
+    #[error("internal error: missing domain type attribute")]
+    MissingDomainType,
     /// The domain type is not one of QEMU's.
-    #[error("XML error: invalid domain type '{found}', expecting one of: qemu kvm")]
+    #[error("unsupported configuration: invalid domain type {found}")]
     DomainType {
         /// The value of the attribute.
         found: String,
     },
-    /// A domain without a name, or with an unusable one.
-    #[error("{0}")]
-    Name(NameError),
+    /// A domain without a name.
+    #[error("missing name information")]
+    MissingName,
+    /// A `/` or a line break: the name becomes part of paths.
+    #[error("XML error: name {name} cannot contain '{character}'")]
+    NameCharacter {
+        /// The name.
+        name: String,
+        /// The offending character, escaped.
+        character: &'static str,
+    },
+    /// No `<memory>`.
+    #[error("XML error: Memory size must be specified via <memory> or in the <numa> configuration")]
+    MissingMemory,
     /// No `<os><type>`.
     #[error("XML error: an os <type> must be specified")]
     MissingOsType,
     /// An OS type other than `hvm`.
-    #[error("unsupported os type '{found}', only 'hvm' is supported")]
+    #[error("unknown OS type {found}")]
     OsType {
         /// The text of `<os><type>`.
         found: String,
     },
-    /// An element that every domain has is not there.
-    #[error("XML error: missing required element '{element}'")]
+    /// A disk without `<target>`.
+    #[error("missing target information for device")]
+    MissingTarget,
+    /// A disk without `<source>` that is no removable drive.
+    #[error("missing source information for device {target}")]
+    MissingSource {
+        /// The disk's target.
+        target: String,
+    },
+    /// An element that its parent cannot be without is not there.
+    #[error("XML error: missing element '{element}' in element '{parent}'")]
     MissingElement {
         /// Name of the element.
-        element: String,
+        element: &'static str,
+        /// Where it should be.
+        parent: String,
     },
     /// An attribute that the element cannot be without is not there.
     #[error("XML error: Missing required attribute '{attribute}' in element '{element}'")]
@@ -67,15 +92,15 @@ pub enum ParseError {
         attribute: String,
         /// Name of its element.
         element: String,
-        /// The value as written.
+        /// The value as written, cut off when it is long.
         value: String,
     },
     /// An element's text is none of its kind.
-    #[error("XML error: Invalid value for element '{element}': '{value}'.")]
+    #[error("XML error: Invalid value '{value}' for element '{element}'")]
     InvalidText {
         /// Name of the element.
         element: String,
-        /// The text as written.
+        /// The text as written, cut off when it is long.
         value: String,
     },
     /// Two parts of the definition contradict each other.
@@ -86,43 +111,26 @@ pub enum ParseError {
     Unsupported(String),
 }
 
-/// What is wrong with the name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
-    /// No `<name>`.
-    #[error("missing name information")]
-    Missing,
-    /// `<name>` is empty.
-    #[error("XML error: name cannot be empty string")]
-    Empty,
-    /// A `/` or a line break: the name becomes part of paths.
-    #[error("XML error: name {name} cannot contain '{character}'")]
-    Character {
-        /// The name.
-        name: String,
-        /// The offending character, escaped.
-        character: String,
-    },
-}
-
 impl ParseError {
-    /// The number of this error on the wire. Its origin there is the domain's (20) but for `Malformed` and
-    /// `TooLarge`, which are raised by whatever read the document.
+    /// The number of this error on the wire.
     pub fn code(&self) -> WireCode {
         match self {
-            Self::Malformed { .. } | Self::TooLarge { .. } => 35,
-            Self::Name(NameError::Missing) => 21,
+            Self::MissingDomainType => 1,
             Self::OsType { .. } => 16,
-            Self::Unsupported(_) => 67,
+            Self::MissingSource { .. } => 19,
+            Self::MissingTarget => 20,
+            Self::MissingName => 21,
             Self::RootElement { .. }
-            | Self::DomainType { .. }
-            | Self::Name(NameError::Empty | NameError::Character { .. })
+            | Self::NameCharacter { .. }
+            | Self::MissingMemory
             | Self::MissingOsType
             | Self::MissingElement { .. }
             | Self::MissingAttribute { .. }
             | Self::InvalidAttribute { .. }
             | Self::InvalidText { .. }
             | Self::Contradiction(_) => 27,
+            Self::Malformed { .. } | Self::TooLarge { .. } => 35,
+            Self::DomainType { .. } | Self::Unsupported(_) => 67,
         }
     }
 }

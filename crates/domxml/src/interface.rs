@@ -28,9 +28,9 @@ element! {
         rom: Option<Rom> => Child("rom"),
     }
     order [
-        "mac", "source", "virtualport", "ip", "route", "script", "downscript", "backenddomain", "target", "guest",
-        "model", "driver", "backend", "filterref", "bandwidth", "vlan", "port", "tune", "link", "mtu", "coalesce",
-        "teaming", "boot", "alias", "rom", "acpi", "address",
+        "mac", "source", "virtualport", "bandwidth", "vlan", "port", "ip", "route", "script", "downscript",
+        "backenddomain", "target", "guest", "model", "driver", "backend", "filterref", "tune", "link", "mtu",
+        "coalesce", "teaming", "boot", "alias", "rom", "acpi", "address",
     ]
 }
 

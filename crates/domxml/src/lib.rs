@@ -6,9 +6,11 @@
 //!
 //! One module per family of elements; [`model`] is the small language in which they are declared.
 
+pub mod abi;
 pub mod address;
 pub mod chardev;
 pub mod clock;
+mod consistency;
 pub mod controller;
 pub mod cpu;
 pub mod devices;
@@ -20,16 +22,36 @@ mod error;
 pub mod features;
 pub mod input_device;
 pub mod interface;
+mod live;
 pub mod memory;
 pub mod metadata;
 pub mod misc;
 pub mod model;
 pub mod os;
+pub mod reader;
 pub mod storage;
+mod support;
+mod writer;
 
+pub use address::*;
+pub use chardev::*;
+pub use clock::*;
+pub use controller::*;
+pub use cpu::*;
 pub use devices::Devices;
+pub use disk::*;
+pub use display::*;
 pub use domain::{Domain, DomainKind, FormatOptions, OnCrash, OnEvent};
 pub use element::{Element, Node};
-pub use error::{NameError, ParseError, WireCode};
+pub use error::{ParseError, WireCode};
+pub use features::*;
+pub use input_device::*;
+pub use interface::*;
+pub use memory::*;
+pub use metadata::Metadata;
+pub use misc::*;
 pub use model::{Mac, OnOff, Rest, YesNo};
+pub use os::*;
+pub use storage::*;
+pub use support::{Unsupported, What};
 pub use uuid::Uuid;

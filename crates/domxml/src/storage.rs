@@ -1,7 +1,6 @@
 //! Where a disk's bytes come from: sources, backing chains, data files. Used by [`crate::disk`].
 
-use crate::model::{Attr, Child, ChildAttr, Flatten, Input, Model, Output, Refusal, Rest, Unwritten};
-use crate::model::{element, read, values};
+use crate::model::{Flatten, Input, Model, Output, Refusal, Rest, element, read, values};
 
 values! {
     /// Format of an image.
@@ -155,6 +154,8 @@ element! {
         format: Option<ImageFormat> => ChildAttr("format", "type"),
         /// Where it is.
         source: Source => Flatten(),
+        /// Found in the image's metadata at start, not written by the user: the inactive XML leaves it out.
+        detected: bool => Unwritten(),
     }
 }
 

@@ -66,6 +66,22 @@ impl<T: Model> Child for T {
     }
 }
 
+/// A child element that means its default when it is absent; written unless it is empty.
+pub(crate) trait ChildOrDefault: Sized {
+    fn take(input: &mut Input<'_>, name: &'static str) -> Result<Self, Refusal>;
+    fn put(&self, out: &mut Output, name: &'static str);
+}
+
+impl<T: Model + Default> ChildOrDefault for T {
+    fn take(input: &mut Input<'_>, name: &'static str) -> Result<Self, Refusal> {
+        Ok(input.first(name, read)?.unwrap_or_default())
+    }
+
+    fn put(&self, out: &mut Output, name: &'static str) {
+        out.model(name, self);
+    }
+}
+
 impl<T: Model> Child for Option<T> {
     fn take(input: &mut Input<'_>, name: &'static str) -> Result<Self, Refusal> {
         input.first(name, read)

@@ -1,6 +1,7 @@
 //! An element being read: what has been taken from it and what is left.
 
 use super::{Refusal, Rest, Value, ValueError};
+use crate::reader::shorten;
 use crate::{Element, Node, ParseError};
 
 /// Hands out attributes and children once each.
@@ -142,11 +143,6 @@ impl<'a> Input<'a> {
         if self.rest().is_empty() { Ok(()) } else { Err(Refusal::Unmodelled) }
     }
 
-    /// The element itself, for what is kept whole.
-    pub(crate) fn whole(&self) -> &'a Element {
-        self.element
-    }
-
     pub(crate) fn has_child(&self, name: &str) -> bool {
         self.element.child(name).is_some()
     }
@@ -157,7 +153,10 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn missing_child(&self, child: &'static str) -> Refusal {
-        Refusal::Invalid(ParseError::MissingElement { element: format!("{}/{child}", self.name()) })
+        Refusal::Invalid(match (self.name(), child) {
+            ("disk", "target") => ParseError::MissingTarget,
+            (parent, element) => ParseError::MissingElement { element, parent: parent.to_owned() },
+        })
     }
 
     pub(crate) fn missing(&self, attribute: &str) -> Refusal {
@@ -169,12 +168,12 @@ impl<'a> Input<'a> {
         Refusal::Invalid(ParseError::InvalidAttribute {
             attribute: attribute.to_owned(),
             element: self.name().to_owned(),
-            value: value.to_owned(),
+            value: shorten(value),
         })
     }
 
     pub(crate) fn invalid_text(&self, value: &str) -> Refusal {
-        Refusal::Invalid(ParseError::InvalidText { element: self.name().to_owned(), value: value.to_owned() })
+        Refusal::Invalid(ParseError::InvalidText { element: self.name().to_owned(), value: shorten(value) })
     }
 
     fn attribute_index(&self, name: &str) -> Option<usize> {

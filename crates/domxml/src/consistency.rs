@@ -1,0 +1,83 @@
+//! Contradictions within a definition that no host can resolve. Called once, by `Domain::parse`.
+//!
+//! Error texts are those that stock shows. What depends on QEMU or the host is the `qemu` crate's to say.
+
+use std::collections::BTreeMap;
+
+use crate::reader::shorten;
+use crate::{Disk, DiskDevice, Domain, ParseError};
+
+/// The first contradiction.
+pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
+    name(&domain.name)?;
+    vcpus(domain)?;
+    disks(&domain.devices.disks)?;
+    boot_order(domain)
+}
+
+fn name(name: &str) -> Result<(), ParseError> {
+    let refused = |character| Err(ParseError::NameCharacter { name: shorten(name), character });
+    match name {
+        name if name.trim().is_empty() => Err(ParseError::MissingName),
+        // A domain's name becomes the name of files and directories, and these are taken.
+        "." | ".." => refused("."),
+        name if name.contains('/') => refused("/"),
+        name if name.contains('\n') => refused("\\n"),
+        _ => Ok(()),
+    }
+}
+
+fn vcpus(domain: &Domain) -> Result<(), ParseError> {
+    let topology = domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
+    match topology {
+        Some(topology) if topology.cpus() != Some(domain.vcpus.max) => {
+            Err(ParseError::Unsupported("CPU topology doesn't match maximum vcpu count".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn disks(disks: &[Disk]) -> Result<(), ParseError> {
+    let mut seen: BTreeMap<&str, &Disk> = BTreeMap::new();
+    for disk in disks {
+        let dev = disk.target.dev.as_str();
+        if let Some(other) = seen.insert(dev, disk) {
+            return Err(ParseError::Contradiction(format!(
+                "target '{dev}' duplicated for disk sources '{}' and '{}'",
+                other.source.path().unwrap_or_default(),
+                disk.source.path().unwrap_or_default()
+            )));
+        }
+        let removable = matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy);
+        if disk.source.is_empty() && !removable {
+            return Err(ParseError::MissingSource { target: dev.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// The boot order is either given by kind of device or on the devices, and no number twice.
+fn boot_order(domain: &Domain) -> Result<(), ParseError> {
+    let disks = domain.devices.disks.iter().filter_map(|disk| disk.boot_order);
+    let interfaces = domain.devices.interfaces.iter().filter_map(|interface| interface.boot_order);
+    let mut orders: Vec<u32> = disks.chain(interfaces).collect();
+    if !orders.is_empty() && !domain.os.boot.is_empty() {
+        return Err(ParseError::Unsupported(
+            "per-device boot elements cannot be used together with os/boot elements".to_owned(),
+        ));
+    }
+    orders.sort_unstable();
+    if let Some(order) = orders.iter().find(|order| **order == 0) {
+        return Err(ParseError::InvalidAttribute {
+            attribute: "order".to_owned(),
+            element: "boot".to_owned(),
+            value: order.to_string(),
+        });
+    }
+    match orders.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => {
+            Err(ParseError::Unsupported(format!("boot order '{}' used for more than one device", pair[0])))
+        }
+        None => Ok(()),
+    }
+}
