@@ -31,7 +31,7 @@ pub struct Version {
 }
 
 /// `10.0.2`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VersionTriple {
     /// `10`.
     pub major: u32,

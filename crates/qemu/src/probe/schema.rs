@@ -1,0 +1,78 @@
+//! Look-ups in the answer to `query-qmp-schema`: which command takes which arguments, which kinds there are.
+//!
+//! Used by the probe's fold only. Types are numbers that change from version to version, so every look-up starts
+//! at a command. It goes one level deep and never follows a cycle.
+
+use ferry_qmp::commands::introspect::SchemaEntry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The schema, by name.
+pub(super) struct Schema<'a>(HashMap<&'a str, &'a SchemaEntry>);
+
+impl<'a> Schema<'a> {
+    pub(super) fn new(entries: &'a [SchemaEntry]) -> Self {
+        Self(entries.iter().map(|entry| (entry.name.as_str(), entry)).collect())
+    }
+
+    /// Every command with the names of its arguments.
+    pub(super) fn commands(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let commands = self.0.values().filter(|entry| entry.meta_type == "command");
+        commands.map(|command| (command.name.clone(), self.members(command.arg_type.as_deref()))).collect()
+    }
+
+    /// The kinds of thing that a command's argument type tells apart by its tag, with the members of each: the
+    /// common ones and its own. Empty when the command is not there or its arguments are no such type.
+    pub(super) fn kinds(&self, command: &str) -> BTreeMap<String, BTreeSet<String>> {
+        let Some(arguments) = self.arguments(command) else { return BTreeMap::new() };
+        let common = self.members(Some(&arguments.name));
+        let mut kinds: BTreeMap<_, _> =
+            self.tag_values(arguments).into_iter().map(|value| (value, common.clone())).collect();
+        for variant in &arguments.variants {
+            kinds.entry(variant.case.clone()).or_default().extend(self.members(Some(&variant.kind)));
+        }
+        kinds
+    }
+
+    /// The values of an enum that is reached from a command's arguments through members; arrays are passed
+    /// through, and a name that is no member is looked up among the variants.
+    pub(super) fn values(&self, command: &str, path: &[&str]) -> BTreeSet<String> {
+        let mut entry = self.arguments(command);
+        for step in path {
+            entry = entry.and_then(|object| self.step(object, step));
+        }
+        entry.map(|entry| entry.values.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn arguments(&self, command: &str) -> Option<&'a SchemaEntry> {
+        let command = self.0.get(command).filter(|entry| entry.meta_type == "command")?;
+        self.resolve(command.arg_type.as_deref()?)
+    }
+
+    fn step(&self, object: &SchemaEntry, name: &str) -> Option<&'a SchemaEntry> {
+        let member = object.members.iter().find(|member| member.name == name).map(|member| &member.kind);
+        let variant =
+            || object.variants.iter().find(|variant| variant.case == name).map(|variant| &variant.kind);
+        self.resolve(member.or_else(variant)?)
+    }
+
+    /// The type of this name; of an array, the type of its elements.
+    fn resolve(&self, name: &str) -> Option<&'a SchemaEntry> {
+        let entry = *self.0.get(name)?;
+        match entry.element_type.as_deref() {
+            Some(element) if entry.meta_type == "array" => self.0.get(element).copied(),
+            _ => Some(entry),
+        }
+    }
+
+    fn members(&self, object: Option<&str>) -> BTreeSet<String> {
+        let object = object.and_then(|name| self.0.get(name));
+        object
+            .map(|object| object.members.iter().map(|member| member.name.clone()).collect())
+            .unwrap_or_default()
+    }
+
+    fn tag_values(&self, object: &SchemaEntry) -> BTreeSet<String> {
+        let tag = object.tag.as_deref().and_then(|tag| self.step(object, tag));
+        tag.map(|tag| tag.values.iter().cloned().collect()).unwrap_or_default()
+    }
+}
