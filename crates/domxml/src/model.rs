@@ -30,7 +30,15 @@ pub struct Rest {
     /// Attributes that are not modelled, or whose value is not.
     pub attributes: Vec<(String, String)>,
     /// Elements and stray text that are not modelled.
-    pub children: Vec<Node>,
+    children: Vec<Kept>,
+}
+
+/// A piece of content that is not modelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    node: Node,
+    /// How many elements of the same name stood before it, so that it goes back among them.
+    place: usize,
 }
 
 impl Rest {
@@ -41,7 +49,7 @@ impl Rest {
 
     /// The first kept element called `name`.
     pub fn child(&self, name: &str) -> Option<&Element> {
-        self.children.iter().find_map(|node| match node {
+        self.children.iter().find_map(|kept| match &kept.node {
             Node::Element(element) if element.name == name => Some(element),
             Node::Element(_) | Node::Text(_) | Node::Comment(_) | Node::Instruction(_) => None,
         })

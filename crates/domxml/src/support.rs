@@ -95,7 +95,7 @@ fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
     Ok(())
 }
 
-fn check_output(output: &Output, path: &mut Path) -> Result<(), Unsupported> {
+fn check_output<'a>(output: &'a Output, path: &mut Path<'a>) -> Result<(), Unsupported> {
     if let Some((name, value, _)) = output.attributes.iter().find(|(_, _, kept)| *kept) {
         let what = What::Attribute { name: shorten(name), value: shorten(value) };
         return Err(Unsupported { path: path.to_string(), what });
@@ -104,17 +104,17 @@ fn check_output(output: &Output, path: &mut Path) -> Result<(), Unsupported> {
         match piece {
             Piece::Text(_) | Piece::Opaque(_) => {}
             Piece::Modelled(child) => {
-                path.push(output, &child.name, index);
+                path.0.push((output, index));
                 check_output(child, path)?;
-                path.pop();
+                path.0.pop();
             }
             Piece::Kept(Node::Element(element)) => {
-                path.push(output, &element.name, index);
+                path.0.push((output, index));
                 if !path.is_harmless() {
                     let text = shorten(&flat(element));
                     return Err(Unsupported { path: path.to_string(), what: What::Element(text) });
                 }
-                path.pop();
+                path.0.pop();
             }
             Piece::Kept(Node::Text(text)) => {
                 let what = What::Text(shorten(text.trim()));
@@ -126,52 +126,39 @@ fn check_output(output: &Output, path: &mut Path) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// The way from below the root to the element in hand: names, and numbers where there are several.
+/// The way from the root to the element in hand: every step is a parent and the place of the child in it.
 #[derive(Default)]
-struct Path(Vec<(String, Option<usize>)>);
+struct Path<'a>(Vec<(&'a Output, usize)>);
 
-impl Path {
-    fn push(&mut self, parent: &Output, name: &str, index: usize) {
-        let same = |piece: &&Piece| piece_name(piece) == Some(name);
-        let several = parent.children.iter().filter(same).count() > 1;
-        let number = parent.children.iter().take(index + 1).filter(same).count();
-        self.0.push((name.to_owned(), several.then_some(number)));
-    }
-
-    fn pop(&mut self) {
-        self.0.pop();
+impl Path<'_> {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(parent, index)| parent.children[*index].name().unwrap_or_default())
     }
 
     fn is_harmless(&self) -> bool {
         HARMLESS.iter().any(|(pattern, _)| {
-            let mut names = self.0.iter().map(|(name, _)| name.as_str());
+            let mut names = self.names();
             pattern.split('/').all(|wanted| names.next().is_some_and(|name| wanted == "*" || wanted == name))
                 && names.next().is_none()
         })
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("domain");
         }
-        for (place, (name, number)) in self.0.iter().enumerate() {
-            let separator = if place == 0 { "" } else { "/" };
-            match number {
-                None => write!(f, "{separator}{name}")?,
-                Some(number) => write!(f, "{separator}{name}[{number}]")?,
+        for (level, (parent, index)) in self.0.iter().enumerate() {
+            let name = parent.children[*index].name();
+            let namesakes = |pieces: &[Piece]| pieces.iter().filter(|piece| piece.name() == name).count();
+            let separator = if level == 0 { "" } else { "/" };
+            write!(f, "{separator}{}", name.unwrap_or_default())?;
+            if namesakes(&parent.children) > 1 {
+                write!(f, "[{}]", namesakes(&parent.children[..=*index]))?;
             }
         }
         Ok(())
-    }
-}
-
-fn piece_name(piece: &Piece) -> Option<&str> {
-    match piece {
-        Piece::Modelled(output) => Some(&output.name),
-        Piece::Kept(Node::Element(element)) | Piece::Opaque(Node::Element(element)) => Some(&element.name),
-        Piece::Text(_) | Piece::Kept(_) | Piece::Opaque(_) => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! An element being read: what has been taken from it and what is left.
 
-use super::{Refusal, Rest, Value, ValueError};
+use std::collections::BTreeMap;
+
+use super::{Kept, Refusal, Rest, Value, ValueError};
 use crate::reader::shorten;
 use crate::{Element, Node, ParseError};
 
@@ -128,19 +130,33 @@ impl<'a> Input<'a> {
     /// What has not been taken. Comments and instructions inside modelled elements are not kept.
     pub(crate) fn rest(&self) -> Rest {
         let attributes = self.element.attributes.iter().zip(&self.attributes_taken);
-        let children = self.element.children.iter().zip(&self.children_taken);
-        Rest {
+        let mut rest = Rest {
             attributes: attributes.filter(|(_, taken)| !**taken).map(|(entry, _)| entry.clone()).collect(),
-            children: children
-                .filter(|(node, taken)| !**taken && is_content(node))
-                .map(|(node, _)| node.clone())
-                .collect(),
+            children: Vec::new(),
+        };
+        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        for (node, taken) in self.element.children.iter().zip(&self.children_taken) {
+            let place = match node {
+                Node::Element(child) => {
+                    let count = seen.entry(&child.name).or_default();
+                    *count += 1;
+                    *count - 1
+                }
+                Node::Text(_) | Node::Comment(_) | Node::Instruction(_) => 0,
+            };
+            if !taken && is_content(node) {
+                rest.children.push(Kept { node: node.clone(), place });
+            }
         }
+        rest
     }
 
     /// For types without a [`Rest`]: anything left over means that the element is not understood.
     pub(crate) fn finish(&self) -> Result<(), Refusal> {
-        if self.rest().is_empty() { Ok(()) } else { Err(Refusal::Unmodelled) }
+        match self.rest().is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::Unmodelled),
+        }
     }
 
     pub(crate) fn has_child(&self, name: &str) -> bool {

@@ -1,6 +1,8 @@
 //! An element being written, which still knows what in it was modelled and what was only kept.
 
-use super::{Model, Rest, Value};
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Kept, Model, Rest, Value};
 use crate::{FormatOptions, Node};
 
 /// An open element. The text writer prints it; `check_supported` looks for what was kept.
@@ -24,6 +26,17 @@ pub(crate) enum Piece {
     Kept(Node),
     /// Opaque by contract (metadata): written like kept parts, refused by nobody.
     Opaque(Node),
+}
+
+impl Piece {
+    /// The name of the element, if it is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Modelled(output) => Some(&output.name),
+            Self::Kept(Node::Element(element)) | Self::Opaque(Node::Element(element)) => Some(&element.name),
+            Self::Text(_) | Self::Kept(_) | Self::Opaque(_) => None,
+        }
+    }
 }
 
 impl Output {
@@ -71,19 +84,39 @@ impl Output {
     pub(crate) fn rest(&mut self, rest: &Rest) {
         self.attributes
             .extend(rest.attributes.iter().map(|(name, value)| (name.clone(), value.clone(), true)));
-        self.children.extend(rest.children.iter().cloned().map(Piece::Kept));
+        self.merge(&rest.children);
+    }
+
+    /// Puts kept content back: an element before the one that it stood before among its namesakes, all else at
+    /// the end.
+    fn merge(&mut self, kept: &[Kept]) {
+        // By name: which kept elements wait, and how many of that name have been put out.
+        let mut waiting: BTreeMap<&str, (VecDeque<usize>, usize)> = BTreeMap::new();
+        for (index, piece) in kept.iter().enumerate() {
+            if let Node::Element(element) = &piece.node {
+                waiting.entry(&element.name).or_default().0.push_back(index);
+            }
+        }
+        let mut is_placed = vec![false; kept.len()];
+        for child in std::mem::take(&mut self.children) {
+            if let Some((queue, count)) = child.name().and_then(|name| waiting.get_mut(name)) {
+                while let Some(index) = queue.pop_front_if(|index| kept[*index].place <= *count) {
+                    self.children.push(Piece::Kept(kept[index].node.clone()));
+                    is_placed[index] = true;
+                    *count += 1;
+                }
+                *count += 1;
+            }
+            self.children.push(child);
+        }
+        let left = kept.iter().zip(is_placed).filter(|(_, is_placed)| !is_placed);
+        self.children.extend(left.map(|(piece, _)| Piece::Kept(piece.node.clone())));
     }
 
     /// Brings the children into the order of `names`; unknown names go last, equals keep their order.
     pub(crate) fn sort_children(&mut self, names: &[&str]) {
         let rank = |name: &str| names.iter().position(|known| *known == name).unwrap_or(names.len());
-        self.children.sort_by_key(|piece| match piece {
-            Piece::Modelled(output) => rank(&output.name),
-            Piece::Kept(Node::Element(element)) | Piece::Opaque(Node::Element(element)) => {
-                rank(&element.name)
-            }
-            Piece::Text(_) | Piece::Kept(_) | Piece::Opaque(_) => names.len(),
-        });
+        self.children.sort_by_key(|piece| piece.name().map_or(names.len(), rank));
     }
 
     /// Brings the attributes into the order of `names`; unknown names go last, equals keep their order.
