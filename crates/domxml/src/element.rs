@@ -27,6 +27,11 @@ pub enum Node {
 }
 
 impl Element {
+    /// Reads one document that is not a domain, within the same bounds as a domain's.
+    pub fn parse(text: &str) -> Result<Self, crate::ParseError> {
+        crate::reader::read_document(text)
+    }
+
     /// An element with neither attributes nor content.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }

@@ -22,8 +22,16 @@ pub mod journal;
 pub mod message;
 pub mod plan;
 
+pub mod coordinator;
 pub mod destination;
 pub mod source;
+
+pub mod cookie;
+pub mod params;
+pub mod policy;
+pub mod stats;
+pub mod uri;
+pub mod wire;
 
 pub use id::{Epoch, MigrationId, Secret};
 pub use plan::{Coordination, Doubt, Evidence, Guarantee, GuestIs, Peer, Plan, Standing, Why, Written};
