@@ -1,6 +1,7 @@
 //! Why the store did not do what it was asked.
 
 use rusqlite::ffi::ErrorCode;
+use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use uuid::Uuid;
@@ -12,7 +13,16 @@ use uuid::Uuid;
 /// succeeds ends the doubt, because it overwrites what the failed one left.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The file cannot be opened or made, mostly for its folder or its mode.
+    /// The file is not there and cannot be made, or may not be written.
+    #[error("cannot open {}", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// SQLite cannot open the file.
     #[error("cannot open {}", path.display())]
     Open {
         /// The file.

@@ -3,12 +3,14 @@
 use crate::error::{During, StoreError};
 use crate::schema::{APPLICATION_ID, STEPS};
 use rusqlite::{Connection, OpenFlags, Row, ToSql, Transaction, TransactionBehavior};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long to wait for a process that has the file open, as a daemon that is just ending has.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The open file. Calls block on the disk; they may come from any thread and take turns.
 #[derive(Debug)]
@@ -25,11 +27,15 @@ pub struct Write<'a> {
 }
 
 impl Store {
-    /// Opens the file, makes it if it is not there, and brings its tables up to date. The folder must exist.
+    /// Opens the file, makes it if it is not there, and brings its tables up to date. The folder must exist. Only
+    /// the daemon's user can read it, because XML may hold passwords.
     ///
     /// # Errors
     /// [`StoreError`]; a file that is damaged, newer, or another program's is left as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut private = OpenOptions::new();
+        private.append(true).create(true).mode(0o600);
+        private.open(path).map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
         let connection = open(path).map_err(|error| match error {
             OpenError::Sqlite(source) => StoreError::new(path, During::Open, source),
             OpenError::Refused(error) => error,
@@ -114,8 +120,7 @@ impl From<rusqlite::Error> for OpenError {
 }
 
 fn open(path: &Path) -> Result<Connection, OpenError> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Held from the first access on. The log's index then lives in memory, not in a shared file.
@@ -168,4 +173,38 @@ fn bring_up_to_date(connection: &mut Connection, version: usize) -> rusqlite::Re
         transaction.pragma_update(None, "user_version", i64::try_from(STEPS.len()).unwrap_or(i64::MAX))?;
     }
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_waits_for_the_disk() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let store = Store::open(&dir.path().join("ferry.db")).unwrap();
+        let connection = store.lock();
+        let pragma =
+            |name| connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        assert_eq!(pragma("journal_mode").unwrap(), "wal".to_owned().into());
+        assert_eq!(pragma("synchronous").unwrap(), 2.into(), "FULL");
+        assert_eq!(pragma("locking_mode").unwrap(), "exclusive".to_owned().into());
+    }
+
+    #[test]
+    fn nobody_else_reads_the_file_or_its_log() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::TempDir::new().unwrap();
+        let store = Store::open(&dir.path().join("ferry.db")).unwrap();
+        store.set_host_value("a", "b").unwrap();
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(
+                entry.metadata().unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{:?}",
+                entry.file_name()
+            );
+        }
+    }
 }
