@@ -274,6 +274,30 @@ impl Model for Address {
     }
 }
 
+/// As it is shown in errors: `0000:00:1f.2`, `0:0:1:3`.
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hex =
+            |number: Option<u64>| number.map_or_else(|| "none".to_owned(), |number| format!("0x{number:x}"));
+        match self {
+            Self::Pci(pci) => pci.fmt(f),
+            Self::Drive(drive) => {
+                write!(f, "{}:{}:{}:{}", drive.controller, drive.bus, drive.target, drive.unit)
+            }
+            Self::VirtioSerial(serial) => write!(f, "{}:{}:{}", serial.controller, serial.bus, serial.port),
+            Self::Usb(usb) => match &usb.port {
+                Some(port) => write!(f, "{}:{port}", usb.bus),
+                None => write!(f, "{}", usb.bus),
+            },
+            Self::Isa(isa) => {
+                write!(f, "{}:{}", hex(isa.iobase.map(u64::from)), hex(isa.irq.map(u64::from)))
+            }
+            Self::Ccid(ccid) => write!(f, "{}:{}", ccid.controller, ccid.slot),
+            Self::Dimm(dimm) => write!(f, "{}:{}", dimm.slot, hex(dimm.base)),
+        }
+    }
+}
+
 impl std::fmt::Display for UsbPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let numbers: Vec<String> = self.0.iter().map(u32::to_string).collect();

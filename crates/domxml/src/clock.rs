@@ -4,11 +4,18 @@ use crate::model::{Flatten, Input, Output, Refusal, YesNo, element, values};
 
 element! {
     /// The guest's clock.
+    #[derive(Default)]
     pub struct Clock {
         /// What the hardware clock shows at start.
         offset: ClockOffset => Flatten(),
         /// Time sources.
         timers: Vec<Timer> => Child("timer"),
+    }
+}
+
+impl Default for ClockOffset {
+    fn default() -> Self {
+        Self::Utc { reset: false }
     }
 }
 

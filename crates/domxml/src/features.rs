@@ -4,6 +4,7 @@ use crate::model::{OnOff, YesNo, element};
 
 element! {
     /// What the board can do.
+    #[derive(Default)]
     pub struct Features {
         /// ACPI tables. Absent means `acpi=off`.
         acpi: bool => Flag("acpi"),
@@ -35,6 +36,7 @@ element! {
 
 element! {
     /// `<pm>`: sleep states offered to the guest.
+    #[derive(Default)]
     pub struct PowerManagement {
         /// S3
         suspend_to_mem: Option<YesNo> => ChildAttr("suspend-to-mem", "enabled"),

@@ -96,7 +96,9 @@ fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
 }
 
 fn check_output<'a>(output: &'a Output, path: &mut Path<'a>) -> Result<(), Unsupported> {
-    if let Some((name, value, _)) = output.attributes.iter().find(|(_, _, kept)| *kept) {
+    // A namespace does nothing; what is in it is looked at like everything else.
+    let is_refused = |(name, _, kept): &&(String, String, bool)| *kept && !name.starts_with("xmlns:");
+    if let Some((name, value, _)) = output.attributes.iter().find(is_refused) {
         let what = What::Attribute { name: shorten(name), value: shorten(value) };
         return Err(Unsupported { path: path.to_string(), what });
     }

@@ -1,0 +1,264 @@
+//! Everything in `<devices>`: no device more or less, each with the same face and in the same place.
+
+use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
+use crate::{
+    Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
+    InputDevice, Interface, MemBalloon, OnOff, Rng, Serial, Video, Watchdog,
+};
+
+pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
+    lists("domain disk count", &source.disks, &target.disks, |source, target| {
+        rows(DISK, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain controller count", &source.controllers, &target.controllers, |source, target| {
+        rows(CONTROLLER, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain net card count", &source.interfaces, &target.interfaces, |source, target| {
+        rows(INTERFACE, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain input device count", &source.inputs, &target.inputs, |source, target| {
+        rows(INPUT, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain video card count", &source.videos, &target.videos, |source, target| {
+        rows(VIDEO, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain serial port count", &source.serials, &target.serials, |source, target| {
+        rows(SERIAL, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain channel count", &source.channels, &target.channels, |source, target| {
+        rows(CHANNEL, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain console count", &source.consoles, &target.consoles, |source, target| {
+        rows(CONSOLE, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain watchdog count", &source.watchdogs, &target.watchdogs, |source, target| {
+        rows(WATCHDOG, source, target)?;
+        info(&source.info, &target.info)
+    })?;
+    balloon(source.memballoon.as_ref(), target.memballoon.as_ref())?;
+    lists("domain RNG device count", &source.rngs, &target.rngs, |source, target| {
+        rows(RNG, source, target)?;
+        info(&source.info, &target.info)
+    })
+}
+
+const DISK: &[Row<Disk>] = &[
+    Row { what: "disk device", value: |disk| disk.device.to_string() },
+    Row { what: "disk bus", value: |disk| disk.bus().to_string() },
+    Row { what: "disk", value: |disk| disk.target.dev.clone() },
+    Row { what: "disk serial", value: |disk| shown(disk.serial.as_ref()) },
+    Row { what: "disk wwn", value: |disk| quoted(shown(disk.wwn.as_ref())) },
+    Row { what: "disk vendor", value: |disk| quoted(shown(disk.vendor.as_ref())) },
+    Row { what: "disk product", value: |disk| quoted(shown(disk.product.as_ref())) },
+    Row { what: "disk access mode", value: |disk| quoted(if disk.readonly { "ro" } else { "rw" }) },
+    Row { what: "disk model", value: |disk| quoted(shown(disk.model)) },
+    Row { what: "disk removable", value: |disk| quoted(shown(disk.target.removable)) },
+    Row { what: "disk rotation rate", value: |disk| shown(disk.target.rotation_rate) },
+    Row { what: "disk logical_block_size", value: |disk| block_size(disk, |sizes| sizes.logical_block_size) },
+    Row {
+        what: "disk physical_block_size",
+        value: |disk| block_size(disk, |sizes| sizes.physical_block_size),
+    },
+    Row { what: "disk queues", value: |disk| shown(disk.driver.as_ref().and_then(|driver| driver.queues)) },
+    Row {
+        what: "disk queue_size",
+        value: |disk| shown(disk.driver.as_ref().and_then(|driver| driver.queue_size)),
+    },
+];
+
+fn block_size(disk: &Disk, size: fn(&crate::BlockIo) -> Option<u32>) -> String {
+    shown(disk.block_io.as_ref().and_then(size))
+}
+
+const CONTROLLER: &[Row<Controller>] = &[
+    Row { what: "controller type", value: |controller| controller.kind.controller_type().to_string() },
+    Row { what: "controller index", value: |controller| shown(controller.index) },
+    Row { what: "controller model", value: |controller| quoted(controller_model(controller.kind)) },
+    Row { what: "controller ports", value: |controller| shown(controller.ports) },
+    Row { what: "controller vectors", value: |controller| shown(controller.vectors) },
+    Row { what: "controller queues", value: |controller| driver(controller, |driver| driver.queues) },
+    Row {
+        what: "controller cmd_per_lun",
+        value: |controller| driver(controller, |driver| driver.cmd_per_lun),
+    },
+    Row {
+        what: "controller max_sectors",
+        value: |controller| driver(controller, |driver| driver.max_sectors),
+    },
+    Row { what: "PCI controller model name", value: |controller| quoted(shown(controller.model_name)) },
+    Row { what: "PCI controller chassisNr", value: |controller| pci(controller, |target| target.chassis_nr) },
+    Row { what: "PCI controller chassis", value: |controller| pci(controller, |target| target.chassis) },
+    Row {
+        what: "PCI controller port",
+        value: |controller| pci(controller, |target| target.port.map(|port| port.0.into())),
+    },
+    Row { what: "PCI controller busNr", value: |controller| pci(controller, |target| target.bus_nr) },
+    Row { what: "PCI controller hotplug", value: |controller| quoted(hotplug(controller)) },
+    Row {
+        what: "PCI controller pcihole64",
+        value: |controller| shown(controller.pcihole64.map(|size| size.kib)),
+    },
+    Row { what: "USB controller master port", value: |controller| shown(controller.master_start_port) },
+];
+
+fn controller_model(kind: ControllerKind) -> String {
+    match kind {
+        ControllerKind::Ide | ControllerKind::Fdc | ControllerKind::Sata | ControllerKind::Ccid => {
+            shown(None::<u8>)
+        }
+        ControllerKind::Scsi(model) => shown(model),
+        ControllerKind::VirtioSerial(model) => shown(model),
+        ControllerKind::Usb(model) => shown(model),
+        ControllerKind::Pci(model) => shown(model),
+    }
+}
+
+fn driver(controller: &Controller, number: fn(&crate::ControllerDriver) -> Option<u32>) -> String {
+    shown(controller.driver.as_ref().and_then(number))
+}
+
+fn pci(controller: &Controller, number: fn(&crate::PciTarget) -> Option<u32>) -> String {
+    shown(controller.target.as_ref().and_then(number))
+}
+
+fn hotplug(controller: &Controller) -> OnOff {
+    controller.target.as_ref().and_then(|target| target.hotplug).unwrap_or(OnOff::On)
+}
+
+const INTERFACE: &[Row<Interface>] = &[
+    Row { what: "network card mac", value: |interface| shown(interface.mac) },
+    Row { what: "network card model", value: |interface| shown(interface.model) },
+    Row { what: "network card MTU", value: |interface| interface.mtu.unwrap_or(0).to_string() },
+    Row { what: "network card queues", value: |interface| nic(interface, |driver| driver.queues) },
+    Row {
+        what: "network card rx_queue_size",
+        value: |interface| nic(interface, |driver| driver.rx_queue_size),
+    },
+    Row {
+        what: "network card tx_queue_size",
+        value: |interface| nic(interface, |driver| driver.tx_queue_size),
+    },
+    Row {
+        what: "network card ROM",
+        value: |interface| quoted(shown(interface.rom.as_ref().and_then(|rom| rom.enabled))),
+    },
+    Row {
+        what: "network card ROM bar",
+        value: |interface| quoted(shown(interface.rom.as_ref().and_then(|rom| rom.bar))),
+    },
+];
+
+fn nic(interface: &Interface, number: fn(&crate::InterfaceDriver) -> Option<u32>) -> String {
+    shown(interface.driver.as_ref().and_then(number))
+}
+
+const INPUT: &[Row<InputDevice>] = &[
+    Row { what: "input device type", value: |input| input.kind.to_string() },
+    Row { what: "input device bus", value: |input| shown(input.bus) },
+];
+
+const VIDEO: &[Row<Video>] = &[
+    Row { what: "video card model", value: |video| video.model.kind.to_string() },
+    Row { what: "video card vram", value: |video| video.model.vram.unwrap_or(0).to_string() },
+    Row { what: "video card heads", value: |video| video.model.heads.unwrap_or(1).to_string() },
+    Row { what: "video card primary", value: |video| quoted(shown(video.model.primary)) },
+    Row {
+        what: "video card resolution",
+        value: |video| {
+            shown(
+                video
+                    .model
+                    .resolution
+                    .as_ref()
+                    .map(|resolution| format!("{}x{}", resolution.x, resolution.y)),
+            )
+        },
+    },
+];
+
+const SERIAL: &[Row<Serial>] = &[
+    Row { what: "serial port", value: |serial| shown(serial.target.as_ref().and_then(|target| target.port)) },
+    Row {
+        what: "serial port type",
+        value: |serial| shown(serial.target.as_ref().and_then(|target| target.kind)),
+    },
+    Row {
+        what: "serial port model",
+        value: |serial| shown(serial.target.as_ref().and_then(|target| target.model)),
+    },
+];
+
+const CHANNEL: &[Row<Channel>] = &[
+    Row { what: "channel type", value: |channel| channel.target.kind.to_string() },
+    Row { what: "channel name", value: |channel| shown(channel.target.name.as_ref()) },
+];
+
+const CONSOLE: &[Row<Console>] = &[
+    Row { what: "console type", value: |console| shown(console.target.as_ref().map(|target| target.kind)) },
+    Row {
+        what: "console port",
+        value: |console| shown(console.target.as_ref().and_then(|target| target.port)),
+    },
+];
+
+const WATCHDOG: &[Row<Watchdog>] =
+    &[Row { what: "watchdog model", value: |watchdog| watchdog.model.to_string() }];
+
+const RNG: &[Row<Rng>] = &[Row { what: "RNG model", value: |rng| quoted(rng.model) }];
+
+const BALLOON: &[Row<MemBalloon>] = &[
+    Row { what: "balloon model", value: |balloon| balloon.model.to_string() },
+    Row { what: "balloon autodeflate", value: |balloon| quoted(balloon.autodeflate.unwrap_or(OnOff::Off)) },
+    Row {
+        what: "balloon freePageReporting",
+        value: |balloon| quoted(balloon.free_page_reporting.unwrap_or(OnOff::Off)),
+    },
+];
+
+/// No balloon and a balloon of model `none` are the same to the guest.
+fn balloon(source: Option<&MemBalloon>, target: Option<&MemBalloon>) -> Result<(), AbiMismatch> {
+    let present = |balloon: &&MemBalloon| balloon.model != BalloonModel::None;
+    match (source.filter(present), target.filter(present)) {
+        (None, None) => Ok(()),
+        (Some(source), Some(target)) => {
+            rows(BALLOON, source, target)?;
+            info(&source.info, &target.info)
+        }
+        (source, target) => {
+            let model = |balloon: Option<&MemBalloon>| shown(balloon.map(|balloon| balloon.model));
+            same("balloon model", model(source), model(target))
+        }
+    }
+}
+
+/// Where the device is, and its id in QEMU as far as the user chose it.
+fn info(source: &DeviceInfo, target: &DeviceInfo) -> Result<(), AbiMismatch> {
+    same("device alias", quoted(shown(source.user_alias())), quoted(shown(target.user_alias())))?;
+    let kind = |info: &DeviceInfo| shown(info.address.as_ref().map(Address::kind));
+    same("device address type", kind(source), kind(target))?;
+    let what = match source.address {
+        None => return Ok(()),
+        Some(Address::Pci(_)) => "device PCI address",
+        Some(Address::Drive(_)) => "device drive address",
+        Some(Address::VirtioSerial(_)) => "device virtio serial address",
+        Some(Address::Usb(_)) => "device USB address",
+        Some(Address::Isa(_)) => "device isa address",
+        Some(Address::Ccid(_)) => "device ccid address",
+        Some(Address::Dimm(_)) => "device dimm address",
+    };
+    let place = |info: &DeviceInfo| shown(info.address.as_ref().map(ToString::to_string));
+    same(what, place(source), place(target))?;
+    let multifunction = |info: &DeviceInfo| match &info.address {
+        Some(Address::Pci(pci)) => pci.multifunction.unwrap_or(OnOff::Off),
+        _ => OnOff::Off,
+    };
+    same("device PCI multifunction", quoted(multifunction(source)), quoted(multifunction(target)))
+}

@@ -1,0 +1,137 @@
+//! Everything outside `<devices>`.
+
+use std::collections::BTreeMap;
+
+use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
+use crate::{
+    Clock, Cpu, CpuMatch, Domain, FeaturePolicy, OnOff, Os, PowerManagement, Timer, Topology, YesNo,
+};
+
+pub(super) fn check(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
+    rows(DOMAIN, source, target)?;
+    features(source, target)?;
+    let empty = Clock::default();
+    let timers = |domain: &Domain| sorted_timers(domain.clock.as_ref().unwrap_or(&empty));
+    lists("domain timer count", &timers(source), &timers(target), |source, target| {
+        rows(TIMER, source, target)
+    })?;
+    cpu(source.cpu.as_ref(), target.cpu.as_ref())?;
+    let pm = |domain: &Domain| domain.pm.clone().unwrap_or_default();
+    rows(PM, &pm(source), &pm(target))
+}
+
+const DOMAIN: &[Row<Domain>] = &[
+    Row { what: "domain virt type", value: |domain| domain.kind.to_string() },
+    Row { what: "domain uuid", value: |domain| shown(domain.uuid) },
+    Row { what: "domain name", value: |domain| quoted(&domain.name) },
+    Row { what: "domain max memory", value: |domain| domain.memory.kib.to_string() },
+    Row { what: "domain vCPU max", value: |domain| domain.vcpus.max.to_string() },
+    Row { what: "domain vCPU count", value: |domain| domain.vcpus.current().to_string() },
+    Row { what: "domain architecture", value: |domain| shown(domain.os.machine.arch) },
+    Row { what: "domain machine type", value: |domain| shown(domain.os.machine.machine.as_ref()) },
+    Row { what: "domain BIOS on serial port", value: |domain| quoted(use_serial(&domain.os)) },
+];
+
+fn use_serial(os: &Os) -> YesNo {
+    os.bios.as_ref().and_then(|bios| bios.use_serial).unwrap_or(YesNo::No)
+}
+
+type FeatureState = fn(&crate::Features) -> String;
+
+const FEATURES: &[(&str, FeatureState)] = &[
+    ("acpi", |features| OnOff::from(features.acpi).to_string()),
+    ("apic", |features| OnOff::from(features.apic.is_some()).to_string()),
+    ("apic eoi", |features| shown(features.apic.as_ref().and_then(|apic| apic.eoi))),
+    ("pae", |features| OnOff::from(features.pae).to_string()),
+    ("pmu", |features| shown(features.pmu)),
+    ("vmport", |features| shown(features.vmport)),
+    ("smm", |features| shown(features.smm)),
+];
+
+fn features(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
+    let features = |domain: &Domain| domain.features.clone().unwrap_or_default();
+    let (source, target) = (features(source), features(target));
+    for (feature, state) in FEATURES {
+        let (origin, target) = (state(&source), state(&target));
+        if origin != target {
+            return Err(AbiMismatch::Feature { feature, target, origin });
+        }
+    }
+    Ok(())
+}
+
+/// Their order in the XML means nothing.
+fn sorted_timers(clock: &Clock) -> Vec<Timer> {
+    let mut timers = clock.timers.clone();
+    timers.sort_by_key(|timer| timer.name);
+    timers
+}
+
+const TIMER: &[Row<Timer>] = &[
+    Row { what: "timer", value: |timer| timer.name.to_string() },
+    Row { what: "timer presence", value: |timer| quoted(shown(timer.present)) },
+    Row { what: "timer tick policy", value: |timer| quoted(shown(timer.tick_policy)) },
+    Row { what: "TSC frequency", value: |timer| shown(timer.frequency_hz) },
+    Row { what: "TSC mode", value: |timer| shown(timer.mode) },
+];
+
+fn cpu(source: Option<&Cpu>, target: Option<&Cpu>) -> Result<(), AbiMismatch> {
+    let (source, target) = match (source, target) {
+        (None, None) => return Ok(()),
+        (Some(source), Some(target)) => (source, target),
+        (source, target) => return same("CPU", shown(source.map(Cpu::mode)), shown(target.map(Cpu::mode))),
+    };
+    rows(CPU, source, target)?;
+    let features = |cpu: &Cpu| -> BTreeMap<String, FeaturePolicy> {
+        let policy = |policy: Option<FeaturePolicy>| policy.unwrap_or(FeaturePolicy::Require);
+        cpu.features.iter().map(|feature| (feature.name.clone(), policy(feature.policy))).collect()
+    };
+    let (source, target) = (features(source), features(target));
+    same("CPU feature count", source.len(), target.len())?;
+    for ((source, source_policy), (target, target_policy)) in source.iter().zip(&target) {
+        same("CPU feature", source, target)?;
+        same("CPU feature policy", source_policy, target_policy)?;
+    }
+    Ok(())
+}
+
+const CPU: &[Row<Cpu>] = &[
+    Row { what: "CPU mode", value: |cpu| cpu.mode().to_string() },
+    Row { what: "CPU match", value: |cpu| cpu.match_.unwrap_or(CpuMatch::Exact).to_string() },
+    Row { what: "CPU model", value: |cpu| shown(cpu.model.as_ref().and_then(|model| model.name.as_ref())) },
+    Row { what: "CPU vendor", value: |cpu| shown(cpu.vendor.as_ref()) },
+    Row {
+        what: "CPU vendor id",
+        value: |cpu| shown(cpu.model.as_ref().and_then(|model| model.vendor_id.as_ref())),
+    },
+    Row { what: "CPU migratable", value: |cpu| quoted(cpu.migratable.unwrap_or(OnOff::On)) },
+    Row { what: "CPU sockets", value: |cpu| topology(cpu, |topology| topology.sockets) },
+    Row { what: "CPU dies", value: |cpu| topology(cpu, |topology| topology.dies.unwrap_or(1)) },
+    Row { what: "CPU clusters", value: |cpu| topology(cpu, |topology| topology.clusters.unwrap_or(1)) },
+    Row { what: "CPU cores", value: |cpu| topology(cpu, |topology| topology.cores) },
+    Row { what: "CPU threads", value: |cpu| topology(cpu, |topology| topology.threads) },
+    Row { what: "CPU cache mode", value: |cpu| shown(cpu.cache.as_ref().map(|cache| cache.mode)) },
+    Row { what: "CPU cache level", value: |cpu| shown(cpu.cache.as_ref().and_then(|cache| cache.level)) },
+    Row {
+        what: "CPU maxphysaddr mode",
+        value: |cpu| shown(cpu.max_phys_addr.as_ref().map(|width| width.mode)),
+    },
+    Row {
+        what: "CPU maxphysaddr bits",
+        value: |cpu| shown(cpu.max_phys_addr.as_ref().and_then(|width| width.bits)),
+    },
+    Row {
+        what: "CPU maxphysaddr limit",
+        value: |cpu| shown(cpu.max_phys_addr.as_ref().and_then(|width| width.limit)),
+    },
+];
+
+/// 0 stands for "no topology given", as stock counts.
+fn topology(cpu: &Cpu, number: fn(&Topology) -> u32) -> String {
+    cpu.topology.as_ref().map_or(0, number).to_string()
+}
+
+const PM: &[Row<PowerManagement>] = &[
+    Row { what: "domain suspend-to-mem", value: |pm| quoted(shown(pm.suspend_to_mem)) },
+    Row { what: "domain suspend-to-disk", value: |pm| quoted(shown(pm.suspend_to_disk)) },
+];
