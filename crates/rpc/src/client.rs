@@ -136,7 +136,14 @@ impl Session {
     /// # Errors
     /// When an argument breaks its bound; nothing is sent.
     pub fn call<T: Arguments>(&mut self, arguments: &T) -> Result<Serial, EncodeError> {
-        let payload = ferry_xdr::to_bytes(arguments)?;
+        self.call_encoded(T::PROCEDURE, &ferry_xdr::to_bytes(arguments)?)
+    }
+
+    /// As [`Session::call`], for arguments that have been encoded already.
+    ///
+    /// # Errors
+    /// When they exceed the limit of a frame; nothing is sent.
+    pub fn call_encoded(&mut self, procedure: Procedure, payload: &[u8]) -> Result<Serial, EncodeError> {
         if payload.len() > PAYLOAD_MAX {
             return Err(EncodeError::TooLong { len: payload.len(), max: PAYLOAD_MAX });
         }
@@ -145,8 +152,8 @@ impl Session {
             serial.0 = serial.0.wrapping_add(1);
         }
         self.next_serial = serial.0.wrapping_add(1);
-        self.waiting.insert(serial, T::PROCEDURE);
-        self.link.send(header(T::PROCEDURE, Kind::Call, serial, Status::Ok), &payload);
+        self.waiting.insert(serial, procedure);
+        self.link.send(header(procedure, Kind::Call, serial, Status::Ok), payload);
         Ok(serial)
     }
 
@@ -201,6 +208,12 @@ impl Session {
     /// The first `bytes` of [`Session::output`] have been written.
     pub fn output_written(&mut self, bytes: usize) {
         self.link.output_written(bytes);
+    }
+
+    /// Whether bytes can still be sent on a stream.
+    #[must_use]
+    pub fn stream_writable(&self, stream: Serial) -> bool {
+        self.sending(stream).is_some()
     }
 
     /// Sends bytes of a stream.

@@ -364,7 +364,10 @@ const LEVEL_ERROR: i32 = 2;
 impl Encode for Error {
     /// A text above [`STRING_MAX`] is cut, so that an error can always be sent; a NUL in it becomes a space.
     fn encode(&self, writer: &mut Writer) -> Result<(), EncodeError> {
-        let end = self.message.floor_char_boundary(STRING_MAX.min(self.message.len()));
+        let mut end = STRING_MAX.min(self.message.len());
+        while !self.message.is_char_boundary(end) {
+            end -= 1;
+        }
         let wire = WireError {
             code: self.code,
             origin: self.origin,

@@ -126,48 +126,93 @@ macro_rules! parts {
     )*};
 }
 
-/// Names the families, in reading order.
-macro_rules! families {
-    ($($module:ident: $($table:ident)+;)*) => {
-        $(mod $module; pub use $module::*;)*
-
-        const FAMILIES: &[&[Layout]] = &[$($($module::$table),+),*];
-    };
-}
-
+mod auth;
+mod block;
+mod connect;
+mod console;
+mod define;
+mod device;
+mod guest;
+mod host;
+mod info;
+mod job;
+mod lifecycle;
+mod lookup;
+mod message;
+mod migrate;
+mod migrate_v3;
+mod network;
+mod node;
+mod qemu;
 mod reference;
+mod register;
+mod save;
+mod snapshot;
+mod stats;
+mod storage;
+mod tune;
 
 pub use reference::{
     COOKIE_MAX, CheckpointRef, Cookie, DomainRef, FilterRef, InterfaceRef, NetworkRef, NodeDeviceRef,
     PoolRef, RawUuid, SecretRef, SnapshotRef, VolumeRef,
 };
 
-families! {
-    auth: CALLS;
-    connect: CALLS;
-    node: CALLS;
-    lookup: CALLS;
-    define: CALLS;
-    lifecycle: CALLS;
-    info: CALLS;
-    stats: CALLS;
-    console: CALLS;
-    save: CALLS;
-    job: CALLS;
-    migrate: CALLS;
-    migrate_v3: CALLS;
-    register: CALLS;
-    message: EVENTS;
-    device: CALLS;
-    block: CALLS;
-    tune: CALLS;
-    snapshot: CALLS;
-    guest: CALLS;
-    network: CALLS EVENTS;
-    storage: CALLS EVENTS;
-    host: CALLS EVENTS;
-    qemu: CALLS;
-}
+pub use auth::*;
+pub use block::*;
+pub use connect::*;
+pub use console::*;
+pub use define::*;
+pub use device::*;
+pub use guest::*;
+pub use host::*;
+pub use info::*;
+pub use job::*;
+pub use lifecycle::*;
+pub use lookup::*;
+pub use message::*;
+pub use migrate::*;
+pub use migrate_v3::*;
+pub use network::*;
+pub use node::*;
+pub use qemu::*;
+pub use register::*;
+pub use save::*;
+pub use snapshot::*;
+pub use stats::*;
+pub use storage::*;
+pub use tune::*;
+
+/// The families in reading order.
+#[allow(unused_qualifications, reason = "all of them have the same names, and the globs above show one")]
+const FAMILIES: &[&[Layout]] = &[
+    auth::CALLS,
+    connect::CALLS,
+    node::CALLS,
+    lookup::CALLS,
+    define::CALLS,
+    lifecycle::CALLS,
+    info::CALLS,
+    stats::CALLS,
+    console::CALLS,
+    save::CALLS,
+    job::CALLS,
+    migrate::CALLS,
+    migrate_v3::CALLS,
+    register::CALLS,
+    message::EVENTS,
+    device::CALLS,
+    block::CALLS,
+    tune::CALLS,
+    snapshot::CALLS,
+    guest::CALLS,
+    network::CALLS,
+    network::EVENTS,
+    storage::CALLS,
+    storage::EVENTS,
+    host::CALLS,
+    host::EVENTS,
+    qemu::CALLS,
+];
 
 #[cfg(test)]
 mod tests {

@@ -2,9 +2,9 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::{Array};
+use ferry_xdr::Array;
 
-use crate::values::{AuthType};
+use crate::values::AuthType;
 
 calls! {
     AuthList {} -> AuthListReply;

@@ -5,9 +5,11 @@
 use ferry_xdr::{Array, Opaque};
 
 use super::DomainRef;
-use crate::flags::{BlockCommitFlags, BlockCopyFlags, BlockJobAbortFlags, BlockJobInfoFlags, BlockPullFlags, BlockResizeFlags};
+use crate::flags::{
+    BlockCommitFlags, BlockCopyFlags, BlockJobAbortFlags, BlockJobInfoFlags, BlockPullFlags, BlockResizeFlags,
+};
 use crate::typed_param::TypedParam;
-use crate::values::{BlockJobType};
+use crate::values::BlockJobType;
 
 calls! {
     DomainBlockPeek {

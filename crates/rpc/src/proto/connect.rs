@@ -2,10 +2,10 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::{Array};
+use ferry_xdr::Array;
 
-use crate::flags::{OpenFlags};
-use crate::values::{Feature};
+use crate::flags::OpenFlags;
+use crate::values::Feature;
 
 calls! {
     ConnectOpen {

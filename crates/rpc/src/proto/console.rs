@@ -3,7 +3,7 @@
 //! Layouts only; the daemon and the client say what they do with them.
 
 use super::DomainRef;
-use crate::flags::{ConsoleFlags};
+use crate::flags::ConsoleFlags;
 
 calls! {
     DomainOpenConsole {
@@ -18,4 +18,3 @@ calls! {
         flags: u32,
     } -> Option<String>;
 }
-

@@ -4,7 +4,7 @@
 
 use super::DomainRef;
 use crate::flags::{AffectFlags, DefineFlags, UndefineFlags, XmlFlags};
-use crate::values::{MetadataKind};
+use crate::values::MetadataKind;
 
 calls! {
     DomainDefineXml {
@@ -68,4 +68,3 @@ calls! {
         domain: DomainRef,
     } -> bool;
 }
-

@@ -3,7 +3,7 @@
 //! Layouts only; the daemon and the client say what they do with them.
 
 use super::DomainRef;
-use crate::flags::{AffectFlags};
+use crate::flags::AffectFlags;
 
 calls! {
     DomainAttachDevice {
@@ -29,4 +29,3 @@ calls! {
         flags: AffectFlags,
     } -> ();
 }
-

@@ -5,7 +5,7 @@
 use ferry_xdr::{Array, CharsUpTo, Opaque};
 
 use super::DomainRef;
-use crate::values::{DomainState};
+use crate::values::DomainState;
 
 calls! {
     DomainGetInfo {

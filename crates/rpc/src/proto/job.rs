@@ -2,12 +2,12 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::{Array};
+use ferry_xdr::Array;
 
 use super::DomainRef;
 use crate::flags::{AbortJobFlags, JobStatsFlags};
 use crate::typed_param::TypedParam;
-use crate::values::{JobType};
+use crate::values::JobType;
 
 calls! {
     DomainGetJobInfo {

@@ -2,11 +2,11 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::{Array};
+use ferry_xdr::Array;
 use uuid::Uuid;
 
 use super::{DomainRef, RawUuid};
-use crate::flags::{ListFlags};
+use crate::flags::ListFlags;
 
 calls! {
     DomainLookupById {

@@ -2,11 +2,14 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::{Array};
+use ferry_xdr::Array;
 
 use super::DomainRef;
 use crate::typed_param::TypedParam;
-use crate::values::{AgentState, BlockJobStatus, BlockJobType, CloseReason, GraphicsPhase, IoErrorAction, LifecycleEvent, MetadataKind, WatchdogAction};
+use crate::values::{
+    AgentState, BlockJobStatus, BlockJobType, CloseReason, GraphicsPhase, IoErrorAction, LifecycleEvent,
+    MetadataKind, WatchdogAction,
+};
 
 events! {
     DomainEventLifecycle {

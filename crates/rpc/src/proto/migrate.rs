@@ -2,7 +2,7 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::{Array};
+use ferry_xdr::Array;
 
 use super::{Cookie, DomainRef};
 use crate::flags::{MaxSpeedFlags, MigrateFlags};

@@ -57,4 +57,3 @@ calls! {
         cancelled: bool,
     } -> ();
 }
-

@@ -28,4 +28,3 @@ calls! {
         callback_id: i32,
     } -> ();
 }
-

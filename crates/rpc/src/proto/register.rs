@@ -3,7 +3,7 @@
 //! Layouts only; the daemon and the client say what they do with them.
 
 use super::DomainRef;
-use crate::values::{EventId};
+use crate::values::EventId;
 
 calls! {
     ConnectDomainEventRegister {} -> i32;
@@ -27,4 +27,3 @@ calls! {
         callback_id: i32,
     } -> ();
 }
-

@@ -2,10 +2,10 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::{Array};
+use ferry_xdr::Array;
 
 use super::{CheckpointRef, DomainRef, SnapshotRef};
-use crate::flags::{SnapshotCreateFlags};
+use crate::flags::SnapshotCreateFlags;
 
 calls! {
     DomainSnapshotCreateXml {

@@ -5,7 +5,7 @@
 use ferry_xdr::{Array, Opaque};
 
 use super::DomainRef;
-use crate::flags::{AffectFlags};
+use crate::flags::AffectFlags;
 use crate::typed_param::TypedParam;
 
 calls! {
