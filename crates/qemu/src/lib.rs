@@ -6,3 +6,20 @@
 
 pub mod capabilities;
 pub mod probe;
+
+pub mod machine;
+pub mod pci;
+
+pub mod complete;
+pub mod validate;
+
+pub mod aliases;
+pub mod blockgraph;
+pub mod qcow2;
+
+pub mod command_line;
+pub mod props;
+
+pub use command_line::{CommandLine, CommandLineError, Launch, command_line};
+pub use complete::{CompleteError, Origin, complete};
+pub use validate::{ValidateError, validate};

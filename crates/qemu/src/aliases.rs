@@ -1,0 +1,118 @@
+//! Names of the devices in the running guest: QEMU's ids.
+//!
+//! An id travels in the migration stream as the path of the device's state, so it is part of the guest ABI
+//! and given out by stock's rules. A name that the user chose (`ua-…`) stays. Called once when a domain is
+//! about to start, after it was completed; the live definition then carries the names.
+
+use ferry_domxml::Domain;
+use ferry_domxml::address::DeviceInfo;
+use ferry_domxml::chardev::ConsoleTargetType;
+use ferry_domxml::controller::{Controller, ControllerKind, ControllerType, PciModel, ScsiModel};
+use ferry_domxml::disk::{Disk, DiskBus};
+use ferry_domxml::display::VideoType;
+
+use crate::complete::mirror_console;
+use crate::machine::{self, Family, MachineError};
+
+/// Names every device that has no name yet.
+///
+/// # Errors
+/// The machine type is not of a known family.
+pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
+    let family = machine::family(domain)?;
+    let devices = &mut domain.devices;
+
+    for controller in &mut devices.controllers {
+        name(&mut controller.info, || controller_alias(controller.kind, controller.index, family));
+    }
+    for at in 0..devices.disks.len() {
+        let alias = disk_alias(&devices.disks[at], &devices.controllers);
+        name(&mut devices.disks[at].info, || alias);
+    }
+    for at in 0..devices.interfaces.len() {
+        let next = next(devices.interfaces.iter().map(|card| &card.info), "net");
+        name(&mut devices.interfaces[at].info, || next);
+    }
+    for (at, serial) in devices.serials.iter_mut().enumerate() {
+        name(&mut serial.info, || format!("serial{at}"));
+    }
+    for (at, channel) in devices.channels.iter_mut().enumerate() {
+        name(&mut channel.info, || format!("channel{at}"));
+    }
+    for (at, console) in devices.consoles.iter_mut().enumerate() {
+        let is_serial = console.target.as_ref().is_none_or(|target| target.kind == ConsoleTargetType::Serial);
+        // The serial port's name, which mirroring brings.
+        if !is_serial {
+            name(&mut console.info, || format!("console{at}"));
+        }
+    }
+    for (at, input) in devices.inputs.iter_mut().enumerate() {
+        name(&mut input.info, || format!("input{at}"));
+    }
+    for (at, video) in devices.videos.iter_mut().enumerate() {
+        if video.model.kind != VideoType::None {
+            name(&mut video.info, || format!("video{at}"));
+        }
+    }
+    for (at, watchdog) in devices.watchdogs.iter_mut().enumerate() {
+        name(&mut watchdog.info, || format!("watchdog{at}"));
+    }
+    if let Some(balloon) = &mut devices.memballoon {
+        name(&mut balloon.info, || "balloon0".to_owned());
+    }
+    for at in 0..devices.rngs.len() {
+        let next = next(devices.rngs.iter().map(|rng| &rng.info), "rng");
+        name(&mut devices.rngs[at].info, || next);
+    }
+    mirror_console(domain);
+    Ok(())
+}
+
+fn name(info: &mut DeviceInfo, alias: impl FnOnce() -> String) {
+    info.alias.get_or_insert_with(alias);
+}
+
+/// The number behind the highest that is in use, so that a device that is plugged in never takes the name
+/// of one that left while another stays.
+fn next<'a>(infos: impl Iterator<Item = &'a DeviceInfo>, prefix: &str) -> String {
+    let numbers = infos.filter_map(|info| info.alias.as_deref()?.strip_prefix(prefix)?.parse::<u32>().ok());
+    format!("{prefix}{}", numbers.max().map_or(0, |last| last.saturating_add(1)))
+}
+
+fn controller_alias(kind: ControllerKind, index: Option<u32>, family: Family) -> String {
+    let index = index.unwrap_or(0);
+    let controller_type = kind.controller_type();
+    match (controller_type, index, family) {
+        (ControllerType::Pci, ..) => match kind {
+            ControllerKind::Pci(Some(PciModel::PcieRoot)) => format!("pcie.{index}"),
+            _ => format!("pci.{index}"),
+        },
+        (ControllerType::Usb, 0, _) => "usb".to_owned(),
+        // The chipset's own, whose buses QEMU names `ide.N`.
+        (ControllerType::Ide, 0, Family::Pc) | (ControllerType::Sata, 0, Family::Q35) => "ide".to_owned(),
+        _ => format!("{controller_type}{index}"),
+    }
+}
+
+fn disk_alias(disk: &Disk, controllers: &[Controller]) -> String {
+    let bus = disk.bus();
+    let number = disk.target.index().unwrap_or(0);
+    let Some(drive) = disk.drive_address() else {
+        let bus = if bus == DiskBus::Usb { "usb" } else { "virtio" };
+        return format!("{bus}-disk{number}");
+    };
+    let has_targets =
+        bus == DiskBus::Scsi && scsi_model(controllers, drive.controller) != Some(ScsiModel::Lsilogic);
+    if has_targets {
+        return format!("scsi{}-{}-{}-{}", drive.controller, drive.bus, drive.target, drive.unit);
+    }
+    format!("{bus}{}-{}-{}", drive.controller, drive.bus, drive.unit)
+}
+
+/// Model of a SCSI controller.
+pub(crate) fn scsi_model(controllers: &[Controller], index: u32) -> Option<ScsiModel> {
+    controllers.iter().find_map(|controller| match controller.kind {
+        ControllerKind::Scsi(model) if controller.index == Some(index) => model,
+        _ => None,
+    })
+}

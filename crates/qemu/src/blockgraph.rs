@@ -1,0 +1,433 @@
+//! The block graph of a disk: which nodes QEMU gets, what they are called, and what stands in each.
+//!
+//! A start goes through three steps. [`read_chain`] follows an image's own metadata down to its base;
+//! [`attach`] writes what was found into the live definition; [`number`] hands out node numbers. After
+//! that the live definition alone says everything, and [`nodes`] turns it into `-blockdev` properties,
+//! for a start as for a hot plug. A format is never guessed: an overlay that does not name the format of
+//! its backing file is an error, because a guest could otherwise write a header and read the host.
+//!
+//! Two layers an image: `libvirt-N-storage` is the file or device, `libvirt-N-format` reads the format on
+//! top of it. A raw image has the storage layer alone. Nothing here opens a file: the caller brings the
+//! bytes.
+
+use std::collections::BTreeSet;
+
+use ferry_domxml::Rest;
+use ferry_domxml::disk::{CacheMode, DetectZeroes, Discard, Disk, DiskDevice};
+use ferry_domxml::storage::{BackingImage, BackingStore, DataStore, ImageFormat, Location, Source};
+
+use crate::props::{Props, Value};
+use crate::qcow2::{Header, HeaderError};
+
+/// Images in a chain; a longer one is taken for a loop. Stock's bound.
+pub const CHAIN_IMAGES_MAX: usize = 200;
+
+/// One image as its file and its overlay describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The file or device.
+    pub location: Location,
+    /// What is in it.
+    pub format: ImageFormat,
+    /// Where the guest's data is, when the image holds metadata only.
+    pub data_file: Option<Location>,
+}
+
+/// An image and everything below it, top first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageChain(pub Vec<Image>);
+
+/// What the caller found at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The first bytes, as many as `wanted`, or fewer at the end of the file.
+    pub bytes: Vec<u8>,
+    /// A block device rather than a regular file.
+    pub is_block: bool,
+}
+
+/// Why a chain could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError<E: std::error::Error> {
+    /// The caller could not read the image.
+    #[error("Cannot access storage file '{path}'")]
+    Read {
+        /// Path of the image.
+        path: String,
+        /// The caller's reason.
+        #[source]
+        source: E,
+    },
+    /// The image is not what the definition or its overlay says it is.
+    #[error("image '{path}' is not usable as qcow2")]
+    Header {
+        /// Path of the image.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: HeaderError,
+    },
+    /// The overlay names a backing file without its format. The text is stock's.
+    #[error(
+        "format of backing image '{backing}' of image '{image}' was not specified in the image metadata (See https://libvirt.org/kbase/backing_chains.html for troubleshooting)"
+    )]
+    FormatNotRecorded {
+        /// The overlay.
+        image: String,
+        /// Its backing file.
+        backing: String,
+    },
+    /// A format that is not supported.
+    #[error("unsupported configuration: format '{format}' of backing image '{backing}' is not supported")]
+    Format {
+        /// The backing file.
+        backing: String,
+        /// The recorded format.
+        format: String,
+    },
+    /// A reference that is not a path on this host (`json:…`, `nbd:…`).
+    #[error("unsupported configuration: image '{image}' refers to '{reference}', which is not a local path")]
+    Reference {
+        /// The image that has the reference.
+        image: String,
+        /// The reference as written.
+        reference: String,
+    },
+    /// The image says that its data is elsewhere and not where.
+    #[error("unsupported configuration: image '{0}' has a data file without a name")]
+    DataFileName(String),
+    /// An image is its own base.
+    #[error("backing store of image '{0}' is self-referential")]
+    Loop(String),
+    /// More images than [`CHAIN_IMAGES_MAX`].
+    #[error("backing chain of image '{0}' is too long")]
+    TooLong(String),
+}
+
+/// Follows an image down to its base. `read` returns the first `wanted` bytes of a path.
+///
+/// # Errors
+/// An image cannot be read, or its metadata cannot be followed; see [`ChainError`].
+pub fn read_chain<E: std::error::Error>(
+    top: &str,
+    format: ImageFormat,
+    mut read: impl FnMut(&str, usize) -> Result<Found, E>,
+) -> Result<ImageChain, ChainError<E>> {
+    let mut images = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut next = Some((top.to_owned(), format));
+    while let Some((path, format)) = next.take() {
+        if images.len() == CHAIN_IMAGES_MAX {
+            return Err(ChainError::TooLong(top.to_owned()));
+        }
+        if !seen.insert(path.clone()) {
+            return Err(ChainError::Loop(path));
+        }
+        let (found, header) = look(&path, format, &mut read)?;
+        let mut data_file = None;
+        if let Some(header) = header {
+            if let Some(stored) = header.data_file {
+                let name = stored.name.ok_or_else(|| ChainError::DataFileName(path.clone()))?;
+                let name = resolve(&path, &name)?;
+                let found = fetch(&name, 0, &mut read)?;
+                data_file = Some(location(name, found.is_block));
+            }
+            if let Some(backing) = header.backing {
+                let below = resolve(&path, &backing.name)?;
+                let Some(format) = backing.format else {
+                    return Err(ChainError::FormatNotRecorded { image: path, backing: below });
+                };
+                let known = ImageFormat::ALL.iter().copied().find(|known| known.as_str() == format);
+                let format = known.ok_or_else(|| ChainError::Format { backing: below.clone(), format })?;
+                next = Some((below, format));
+            }
+        }
+        images.push(Image { location: location(path, found.is_block), format, data_file });
+    }
+    Ok(ImageChain(images))
+}
+
+/// First try of a header; longer ones are rare.
+const HEADER_BYTES: usize = 64 * 1024;
+
+fn look<E: std::error::Error>(
+    path: &str,
+    format: ImageFormat,
+    read: &mut impl FnMut(&str, usize) -> Result<Found, E>,
+) -> Result<(Found, Option<Header>), ChainError<E>> {
+    match format {
+        ImageFormat::Raw => Ok((fetch(path, 0, read)?, None)),
+        ImageFormat::Qcow2 => {
+            let mut found = fetch(path, HEADER_BYTES, read)?;
+            let mut header = Header::parse(&found.bytes);
+            if let Err(HeaderError::Truncated { needed, .. }) = header
+                && needed > HEADER_BYTES
+            {
+                found = fetch(path, needed, read)?;
+                header = Header::parse(&found.bytes);
+            }
+            let header = header.map_err(|source| ChainError::Header { path: path.to_owned(), source })?;
+            Ok((found, Some(header)))
+        }
+    }
+}
+
+fn fetch<E: std::error::Error>(
+    path: &str,
+    wanted: usize,
+    read: &mut impl FnMut(&str, usize) -> Result<Found, E>,
+) -> Result<Found, ChainError<E>> {
+    read(path, wanted).map_err(|source| ChainError::Read { path: path.to_owned(), source })
+}
+
+/// A reference as QEMU reads it: an absolute path, or one relative to the folder of the image.
+fn resolve<E: std::error::Error>(image: &str, reference: &str) -> Result<String, ChainError<E>> {
+    let path = reference.strip_prefix("file:").unwrap_or(reference);
+    let protocol = path.find(':').is_some_and(|colon| !path[..colon].contains('/'));
+    if protocol || path.is_empty() {
+        return Err(ChainError::Reference { image: image.to_owned(), reference: reference.to_owned() });
+    }
+    if path.starts_with('/') {
+        return Ok(path.to_owned());
+    }
+    let folder = image.rfind('/').map_or("", |slash| &image[..=slash]);
+    Ok(format!("{folder}{path}"))
+}
+
+fn location(path: String, is_block: bool) -> Location {
+    if is_block { Location::Block(Some(path)) } else { Location::File(Some(path)) }
+}
+
+/// Writes a chain into the live definition of a disk. What the definition itself says stays.
+pub fn attach(disk: &mut Disk, chain: &ImageChain) {
+    let Some((top, below)) = chain.0.split_first() else { return };
+    if disk.source.data_store.is_none() {
+        disk.source.data_store = data_store(top);
+    }
+    if disk.backing_store.is_none() {
+        disk.backing_detected = true;
+        disk.backing_detected = true;
+        let base = BackingStore::End;
+        disk.backing_store = Some(below.iter().rev().fold(base, |below, image| {
+            let mut source = Source::new(image.location.clone());
+            source.data_store = data_store(image);
+            BackingStore::Image(Box::new(BackingImage {
+                index: None,
+                format: Some(image.format),
+                source,
+                backing_store: Some(below),
+                detected: true,
+                rest: Rest::default(),
+            }))
+        }));
+    }
+}
+
+fn data_store(image: &Image) -> Option<Box<DataStore>> {
+    image.data_file.clone().map(|location| {
+        Box::new(DataStore {
+            format: Some(ImageFormat::Raw),
+            source: Source::new(location),
+            detected: true,
+            rest: Rest::default(),
+        })
+    })
+}
+
+/// Hands out node numbers at start: from the last disk to the first, within a disk from the top image
+/// down. An empty drive uses up a number, so that a medium that is inserted later finds its name free.
+/// Returns the next number; the daemon keeps it with the running domain.
+pub fn number(disks: &mut [Disk]) -> u32 {
+    let mut next = 1;
+    for disk in disks.iter_mut().rev() {
+        next = number_disk(disk, next);
+    }
+    next
+}
+
+/// The same for one disk that is added to a running domain.
+pub fn number_disk(disk: &mut Disk, next: u32) -> u32 {
+    let mut counter = next;
+    let mut take = || {
+        let number = counter;
+        counter += 1;
+        Some(number)
+    };
+    disk.source.index = take();
+    number_data(&mut disk.source, &mut take);
+    let mut below = &mut disk.backing_store;
+    while let Some(BackingStore::Image(image)) = below {
+        image.index = take();
+        number_data(&mut image.source, &mut take);
+        below = &mut image.backing_store;
+    }
+    counter
+}
+
+fn number_data(source: &mut Source, take: &mut impl FnMut() -> Option<u32>) {
+    if let Some(data) = &mut source.data_store {
+        data.source.index = take();
+    }
+}
+
+/// Name of the layer that is the file or device.
+#[must_use]
+pub fn storage_node(number: u32) -> String {
+    format!("libvirt-{number}-storage")
+}
+
+/// Name of the layer that reads the format.
+#[must_use]
+pub fn format_node(number: u32) -> String {
+    format!("libvirt-{number}-format")
+}
+
+/// Why a disk has no graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// [`number`] was not called.
+    #[error("internal error: image of disk '{0}' has no node number")]
+    NotNumbered(String),
+    /// Pools are not ours.
+    #[error("unsupported configuration: disk '{target}' of type 'volume': there are no storage pools")]
+    Volume {
+        /// Name of the disk in the guest.
+        target: String,
+    },
+}
+
+/// The nodes of a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nodes {
+    /// In the order in which QEMU must get them: base first.
+    pub blockdevs: Vec<Props>,
+    /// The node that the device uses; `None` for an empty drive.
+    pub top: Option<String>,
+}
+
+/// The `-blockdev` properties of a numbered disk.
+///
+/// # Errors
+/// The disk was not numbered, or its source is not a file or device.
+pub fn nodes(disk: &Disk) -> Result<Nodes, GraphError> {
+    let mut layers: Vec<(&Source, Option<u32>, ImageFormat)> = Vec::new();
+    if disk.source.is_empty() {
+        return Ok(Nodes::default());
+    }
+    layers.push((&disk.source, disk.source.index, disk.format()));
+    let mut below = disk.backing_store.as_ref();
+    while let Some(BackingStore::Image(image)) = below {
+        layers.push((&image.source, image.index, image.format.unwrap_or(ImageFormat::Raw)));
+        below = image.backing_store.as_ref();
+    }
+
+    // Below the last layer: known to be nothing, or not known.
+    let mut backing = matches!(below, Some(BackingStore::End)).then_some(Value::Null);
+    let mut blockdevs = Vec::new();
+    let mut top = None;
+    for (depth, (source, index, format)) in layers.iter().enumerate().rev() {
+        let layer = Layer { disk, readonly: depth > 0 || is_readonly(disk), is_top: depth == 0 };
+        let name = layer.blockdevs(source, *index, *format, backing.take(), &mut blockdevs)?;
+        backing = Some(Value::from(&name));
+        top = Some(name);
+    }
+    Ok(Nodes { blockdevs, top })
+}
+
+/// A CD-ROM cannot be written whether the definition says so or not.
+fn is_readonly(disk: &Disk) -> bool {
+    disk.readonly || disk.device == DiskDevice::Cdrom
+}
+
+/// The cache mode in force. Shared disks must not be cached by either host.
+#[must_use]
+pub fn cache_mode(disk: &Disk) -> Option<CacheMode> {
+    let stated =
+        disk.driver.as_ref().and_then(|driver| driver.cache).filter(|mode| *mode != CacheMode::Default);
+    match stated {
+        None if disk.shareable && !is_readonly(disk) => Some(CacheMode::None),
+        stated => stated,
+    }
+}
+
+/// What one image of a disk inherits from the disk.
+struct Layer<'a> {
+    disk: &'a Disk,
+    readonly: bool,
+    is_top: bool,
+}
+
+impl Layer<'_> {
+    fn blockdevs(
+        &self,
+        source: &Source,
+        index: Option<u32>,
+        format: ImageFormat,
+        backing: Option<Value>,
+        out: &mut Vec<Props>,
+    ) -> Result<String, GraphError> {
+        let storage = storage_node(self.numbered(index)?);
+        if format == ImageFormat::Raw {
+            out.push(self.effective(self.protocol(source, &storage)?));
+            return Ok(storage);
+        }
+        let data_file = match &source.data_store {
+            Some(data) => {
+                let name = storage_node(self.numbered(data.source.index)?);
+                out.push(self.effective(self.protocol(&data.source, &name)?));
+                Some(name)
+            }
+            None => None,
+        };
+        let hidden = self.protocol(source, &storage)?.with("auto-read-only", true).with("discard", "unmap");
+        out.push(hidden.with_some("cache", self.cache()));
+
+        let name = format_node(self.numbered(index)?);
+        let props = self.effective(Props::new().with("node-name", &name));
+        let props = props.with("driver", format.as_str()).with("file", storage);
+        out.push(props.with_some("data-file", data_file).with_some("backing", backing));
+        Ok(name)
+    }
+
+    fn numbered(&self, index: Option<u32>) -> Result<u32, GraphError> {
+        index.ok_or_else(|| GraphError::NotNumbered(self.disk.target.dev.clone()))
+    }
+
+    fn protocol(&self, source: &Source, node: &str) -> Result<Props, GraphError> {
+        let (driver, path) = match &source.location {
+            Location::File(path) => ("file", path),
+            Location::Block(path) => ("host_device", path),
+            Location::Volume { .. } => {
+                return Err(GraphError::Volume { target: self.disk.target.dev.clone() });
+            }
+        };
+        let io = self.disk.driver.as_ref().and_then(|driver| driver.io);
+        Ok(Props::driver(driver)
+            .with("filename", path.as_deref().unwrap_or_default())
+            .with_some("aio", io.map(|io| io.as_str()))
+            .with("node-name", node))
+    }
+
+    /// What the guest's requests meet first.
+    fn effective(&self, props: Props) -> Props {
+        let driver = self.disk.driver.as_ref();
+        let discard = driver.and_then(|driver| driver.discard);
+        let zeroes = driver.and_then(|driver| driver.detect_zeroes).filter(|_| self.is_top);
+        let zeroes = match zeroes {
+            // Without discard there is nothing to unmap to.
+            Some(DetectZeroes::Unmap) if discard != Some(Discard::Unmap) => Some(DetectZeroes::On),
+            other => other,
+        };
+        props
+            .with("read-only", self.readonly)
+            .with_some("discard", discard.map(Discard::as_str))
+            .with_some("detect-zeroes", zeroes.map(DetectZeroes::as_str))
+            .with_some("cache", self.cache())
+    }
+
+    fn cache(&self) -> Option<Props> {
+        let mode = cache_mode(self.disk)?;
+        let direct = matches!(mode, CacheMode::None | CacheMode::Directsync);
+        Some(Props::new().with("direct", direct).with("no-flush", mode == CacheMode::Unsafe))
+    }
+}

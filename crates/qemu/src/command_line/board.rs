@@ -1,0 +1,170 @@
+//! The board: machine, accelerator, processors, memory, and that nothing comes unasked.
+
+use ferry_domxml::clock::TimerName;
+use ferry_domxml::cpu::{CacheModeOfCpu, Cpu, CpuMode, FeaturePolicy, PhysAddrMode};
+use ferry_domxml::{DomainKind, OnOff, YesNo};
+
+use super::{Builder, CommandLineError, incomplete, rtc};
+use crate::props::{KeyValue, Props, on_off};
+
+/// Name of the RAM block when the machine does not tell: what both families have always had.
+const RAM_ID: &str = "pc.ram";
+
+/// Guest memory comes in whole MiB.
+const MIB_KIB: u64 = 1024;
+
+impl Builder<'_> {
+    pub(super) fn board(&mut self) -> Result<(), CommandLineError> {
+        let ram = self.machine()?;
+        self.option(
+            "-accel",
+            match self.domain.kind {
+                DomainKind::Qemu => "tcg",
+                DomainKind::Kvm => "kvm",
+            },
+        );
+        self.cpu()?;
+        let kib = self.domain.memory.kib.next_multiple_of(MIB_KIB);
+        self.option("-m", KeyValue::new("").with("size", format!("{kib}k")));
+        self.option(
+            "-object",
+            Props::object("memory-backend-ram", ram).with("size", kib.saturating_mul(1024)),
+        );
+        self.option("-overcommit", "mem-lock=off");
+        self.smp();
+        let uuid = self.domain.uuid.ok_or_else(|| incomplete("the domain", "uuid"))?;
+        self.option("-uuid", uuid.hyphenated());
+        if self.domain.devices.graphics.is_empty() {
+            self.option("-display", "none");
+        }
+        self.flag("-no-user-config");
+        self.flag("-nodefaults");
+        Ok(())
+    }
+
+    /// Returns the name of the RAM block.
+    fn machine(&mut self) -> Result<String, CommandLineError> {
+        let domain = self.domain;
+        let name = domain.os.machine.machine.as_deref().ok_or_else(|| incomplete("the domain", "machine"))?;
+        let ram = self.capabilities.machine(name).and_then(|machine| machine.ram_id.clone());
+        let ram = ram.unwrap_or_else(|| RAM_ID.to_owned());
+        let features = domain.features.as_ref();
+        let state = |state: Option<OnOff>| state.map(|state| on_off(state.is_on()));
+        let timers = domain.clock.as_ref().map_or(&[][..], |clock| &clock.timers);
+        let hpet = rtc::timer(timers, TimerName::Hpet).and_then(|hpet| hpet.present).map(YesNo::is_yes);
+        let hpet_is_property = self.capabilities.machine_has("hpet");
+        let serial_screen = domain.os.bios.as_ref().and_then(|bios| bios.use_serial) == Some(YesNo::Yes);
+
+        let option = KeyValue::new(name)
+            .switch("usb", false)
+            .with_some("vmport", state(features.and_then(|features| features.vmport)))
+            .with_some("smm", state(features.and_then(|features| features.smm)))
+            .switch("dump-guest-core", domain.memory.dump_core == Some(OnOff::On))
+            .with("memory-backend", &ram)
+            .with_some("hpet", hpet.filter(|_| hpet_is_property).map(on_off))
+            .switch("acpi", features.is_some_and(|features| features.acpi))
+            .with_some("graphics", serial_screen.then_some("off"));
+        self.option("-machine", option);
+        if hpet == Some(false) && !hpet_is_property {
+            self.flag("-no-hpet");
+        }
+        Ok(ram)
+    }
+
+    fn cpu(&mut self) -> Result<(), CommandLineError> {
+        let cpu = self.domain.cpu.as_ref().ok_or_else(|| incomplete("the domain", "cpu"))?;
+        let mut option = match cpu.mode() {
+            CpuMode::Custom => {
+                let model = cpu.model.as_ref().and_then(|model| model.name.as_deref());
+                KeyValue::new(model.ok_or_else(|| incomplete("the cpu", "model"))?)
+            }
+            CpuMode::HostPassthrough => KeyValue::new("host"),
+            CpuMode::Maximum => KeyValue::new("max"),
+            CpuMode::HostModel => return Err(incomplete("the cpu", "model that host-model stands for")),
+        };
+        // QEMU's own default under TCG, where nothing is passed through.
+        let migratable = cpu.migratable.filter(|_| self.domain.kind == DomainKind::Kvm);
+        option = option.with_some("migratable", migratable.map(|state| on_off(state.is_on())));
+        option = option.with_some("vendor", cpu.model.as_ref().and_then(|model| model.vendor_id.as_deref()));
+        for feature in &cpu.features {
+            let on = matches!(feature.policy, None | Some(FeaturePolicy::Force | FeaturePolicy::Require));
+            let optional = feature.policy == Some(FeaturePolicy::Optional) && self.host_has(&feature.name);
+            option = option.switch(&qemu_feature(&feature.name), on || optional);
+        }
+        option = self.cpu_clock(option);
+        option = self.cpu_board(option);
+        self.option("-cpu", cpu_shape(cpu, option));
+        Ok(())
+    }
+
+    /// Whether the best CPU of this host and accelerator has a feature.
+    fn host_has(&self, feature: &str) -> bool {
+        use crate::capabilities::Accelerator;
+        let accelerator = match self.domain.kind {
+            DomainKind::Qemu => Accelerator::Tcg,
+            DomainKind::Kvm => Accelerator::Kvm,
+        };
+        let features = self.capabilities.accelerators.get(&accelerator).map(|known| &known.max_cpu);
+        features.is_some_and(|features| features.get(&qemu_feature(feature)) == Some(&true))
+    }
+
+    /// Clocks that are features of the CPU.
+    fn cpu_clock(&self, option: KeyValue) -> KeyValue {
+        let timers = self.domain.clock.as_ref().map_or(&[][..], |clock| &clock.timers);
+        let present = |name| rtc::timer(timers, name).and_then(|timer| timer.present).map(YesNo::is_yes);
+        option
+            .with_some("tsc-frequency", rtc::timer(timers, TimerName::Tsc).and_then(|tsc| tsc.frequency_hz))
+            .with_some("kvmclock", present(TimerName::Kvmclock).map(on_off))
+            .with_some("hv-time", present(TimerName::Hypervclock).filter(|present| *present).map(on_off))
+    }
+
+    /// Features of the board that are features of the CPU to QEMU.
+    fn cpu_board(&self, option: KeyValue) -> KeyValue {
+        let features = self.domain.features.as_ref();
+        let eoi = features.and_then(|features| features.apic.as_ref()).and_then(|apic| apic.eoi);
+        let pmu = features.and_then(|features| features.pmu);
+        option
+            .with_some("kvm-pv-eoi", eoi.map(|state| on_off(state.is_on())))
+            .with_some("pmu", pmu.map(|state| on_off(state.is_on())))
+    }
+
+    fn smp(&mut self) {
+        let vcpus = &self.domain.vcpus;
+        let topology = self.domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
+        let hotplug = (vcpus.current() < vcpus.max).then_some(vcpus.max);
+        let option = KeyValue::new(&vcpus.current().to_string()).with_some("maxcpus", hotplug);
+        let option = match topology {
+            None => option.with("sockets", vcpus.max).with("cores", 1).with("threads", 1),
+            Some(topology) => option
+                .with("sockets", topology.sockets)
+                .with_some("dies", topology.dies)
+                .with_some("clusters", topology.clusters)
+                .with("cores", topology.cores)
+                .with("threads", topology.threads),
+        };
+        self.option("-smp", option);
+    }
+}
+
+/// Caches and address width.
+fn cpu_shape(cpu: &Cpu, option: KeyValue) -> KeyValue {
+    let option = match cpu.cache.as_ref().map(|cache| cache.mode) {
+        None => option,
+        Some(CacheModeOfCpu::Emulate) => option.switch("l3-cache", true),
+        Some(CacheModeOfCpu::Passthrough) => option.switch("host-cache-info", true).switch("l3-cache", false),
+        Some(CacheModeOfCpu::Disable) => option.switch("l3-cache", false),
+    };
+    match &cpu.max_phys_addr {
+        None => option,
+        Some(width) if width.mode == PhysAddrMode::Emulate => option.with_some("phys-bits", width.bits),
+        Some(width) => option.switch("host-phys-bits", true).with_some("host-phys-bits-limit", width.limit),
+    }
+}
+
+/// A feature's name as QEMU spells it.
+fn qemu_feature(name: &str) -> String {
+    match name {
+        "pclmuldq" => "pclmulqdq".to_owned(),
+        name => name.replace('_', "-"),
+    }
+}

@@ -1,0 +1,84 @@
+//! Network cards: the host's end, then the device.
+
+use ferry_domxml::disk::VirtioModel;
+use ferry_domxml::interface::{Interface, InterfaceModel, Network};
+
+use super::controllers::virtio_driver;
+use super::{Builder, CommandLineError, Fd, alias, incomplete};
+use crate::props::Props;
+
+impl Builder<'_> {
+    pub(super) fn interfaces(&mut self) -> Result<(), CommandLineError> {
+        for (at, card) in self.domain.devices.interfaces.iter().enumerate() {
+            let name = alias(&card.info, "interface")?;
+            let netdev = self.netdev(card, name)?;
+            self.option("-netdev", netdev);
+            let props = self.interface_props(card, name, self.boot.interfaces.get(&at).copied())?;
+            self.device(&props);
+        }
+        Ok(())
+    }
+
+    fn netdev(&self, card: &Interface, name: &str) -> Result<Props, CommandLineError> {
+        let id = format!("host{name}");
+        let props = Props::new();
+        let kind = match card.source.network {
+            Network::User => return Ok(props.with("type", "user").with("id", id)),
+            Network::Bridge { .. } | Network::Network { .. } | Network::Ethernet => "tap",
+        };
+        let tap = self.launch.taps.get(name).filter(|tap| !tap.fds.is_empty());
+        let tap = tap.ok_or_else(|| CommandLineError::NoFd(name.to_owned()))?;
+        let mut props = fds(props.with("type", kind), "fd", "fds", &tap.fds);
+        if !tap.vhost_fds.is_empty() {
+            props = fds(props.with("vhost", true), "vhostfd", "vhostfds", &tap.vhost_fds);
+        }
+        Ok(props.with("id", id))
+    }
+
+    fn interface_props(
+        &self,
+        card: &Interface,
+        name: &str,
+        boot: Option<u32>,
+    ) -> Result<Props, CommandLineError> {
+        let model = card.model.ok_or_else(|| incomplete(name, "model"))?;
+        let mac = card.mac.ok_or_else(|| incomplete(name, "hardware address"))?;
+        let mut props = match model {
+            InterfaceModel::E1000 | InterfaceModel::E1000e | InterfaceModel::Rtl8139 => {
+                Props::driver(model.as_str())
+            }
+            InterfaceModel::Virtio => virtio_props(card, None),
+            InterfaceModel::VirtioTransitional => virtio_props(card, Some(VirtioModel::Transitional)),
+            InterfaceModel::VirtioNonTransitional => virtio_props(card, Some(VirtioModel::NonTransitional)),
+        };
+        props = props.with("netdev", format!("host{name}")).with("id", name).with("mac", mac.to_string());
+        props.set_some("bootindex", boot);
+        let mut props = self.pci(props, &card.info, "interface")?;
+        if let Some(rom) = &card.rom {
+            props.set_some("rombar", rom.bar.map(|bar| u32::from(bar.is_on())));
+            let disabled = rom.enabled.is_some_and(|enabled| !enabled.is_yes());
+            props.set_some("romfile", if disabled { Some("") } else { rom.file.as_deref() });
+        }
+        Ok(props)
+    }
+}
+
+/// Queues and what the guest may learn of the host's MTU: both are features that it negotiates.
+fn virtio_props(card: &Interface, model: Option<VirtioModel>) -> Props {
+    let driver = card.driver.as_ref();
+    let mut props = Props::driver(virtio_driver("virtio-net-pci", model));
+    if let Some(queues) = driver.and_then(|driver| driver.queues).filter(|queues| *queues > 1) {
+        // A pair each, one for control, one for configuration.
+        props = props.with("mq", true).with("vectors", queues.saturating_mul(2).saturating_add(2));
+    }
+    props
+        .with_some("rx_queue_size", driver.and_then(|driver| driver.rx_queue_size))
+        .with_some("tx_queue_size", driver.and_then(|driver| driver.tx_queue_size))
+        .with_some("host_mtu", card.mtu)
+}
+
+/// One descriptor has a property of its own name.
+fn fds(props: Props, one: &str, many: &str, fds: &[Fd]) -> Props {
+    let list: Vec<String> = fds.iter().map(Fd::to_string).collect();
+    props.with(if fds.len() == 1 { one } else { many }, list.join(":"))
+}

@@ -1,0 +1,211 @@
+//! The command line of a guest, in stock's order and words.
+//!
+//! Called when a domain starts, here or as the destination of a migration, with a definition that was
+//! completed, named ([`crate::aliases`]), and whose disks were numbered ([`crate::blockgraph`]). What only
+//! the daemon knows comes in as a [`Launch`]: file descriptors that QEMU inherits, the time, the role.
+//! Options whose form differs between versions of QEMU are chosen by capability, never by version.
+//!
+//! One file a family of options; this one has the order. It refuses to know how a process is started.
+
+mod board;
+mod boot;
+mod chardevs;
+mod controllers;
+mod disks;
+mod display;
+mod interfaces;
+mod place;
+mod rtc;
+
+use std::collections::BTreeMap;
+
+use ferry_domxml::Domain;
+
+use crate::blockgraph::GraphError;
+use crate::capabilities::Capabilities;
+use crate::machine::{self, Family, MachineError};
+use crate::props::{KeyValue, Props};
+
+pub use boot::boot_indexes;
+
+/// Number of a file descriptor in QEMU's process.
+pub type Fd = i32;
+
+/// What only the daemon knows about a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The listening socket of the monitor.
+    pub monitor: Fd,
+    /// QEMU waits for a migration instead of a `cont`.
+    pub incoming: bool,
+    /// The time of the start.
+    pub now: Now,
+    /// Network back ends, by the card's alias. A card in user mode needs none.
+    pub taps: BTreeMap<String, Tap>,
+    /// Back ends of character devices, by the device's alias. One without an entry is opened by QEMU from
+    /// its path.
+    pub chardevs: BTreeMap<String, ChardevFds>,
+}
+
+impl Launch {
+    /// A start with a monitor and nothing else.
+    #[must_use]
+    pub fn new(monitor: Fd, now: Now) -> Self {
+        Self { monitor, incoming: false, now, taps: BTreeMap::new(), chardevs: BTreeMap::new() }
+    }
+}
+
+/// A moment, for clocks that start relative to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Seconds since 1970 UTC.
+    pub utc_s: i64,
+    /// Seconds that the host's time zone is ahead of UTC.
+    pub zone_offset_s: i64,
+}
+
+/// The host's end of a network card.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tap {
+    /// One a queue pair.
+    pub fds: Vec<Fd>,
+    /// `/dev/vhost-net`, one a queue pair, when the kernel is to move the packets.
+    pub vhost_fds: Vec<Fd>,
+}
+
+/// The host's end of a character device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChardevFds {
+    /// A socket that listens already.
+    pub listen: Option<Fd>,
+    /// The file of a `type='file'` device, open for writing.
+    pub file: Option<Fd>,
+    /// The log, open for appending.
+    pub log: Option<Fd>,
+}
+
+/// What to execute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables that QEMU needs; the daemon adds its own.
+    pub env: Vec<(String, String)>,
+}
+
+/// Why there is no command line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandLineError {
+    /// The machine type is not known.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// A disk has no block graph.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The definition was not completed or not named before.
+    #[error("internal error: {device} has no {what}")]
+    Incomplete {
+        /// What kind of device, or which.
+        device: String,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A back end that the daemon must open was not.
+    #[error("internal error: no file descriptor was opened for {0}")]
+    NoFd(String),
+    /// Something that has no command line here yet.
+    #[error("unsupported configuration: {0}")]
+    Unsupported(String),
+}
+
+/// The command line of a domain.
+///
+/// # Errors
+/// See [`CommandLineError`]; [`crate::validate()`] has refused before what the binary cannot do.
+pub fn command_line(
+    domain: &Domain,
+    capabilities: &Capabilities,
+    launch: &Launch,
+) -> Result<CommandLine, CommandLineError> {
+    let family = machine::family(domain)?;
+    let emulator = domain.devices.emulator.clone();
+    let emulator = emulator.ok_or_else(|| incomplete("the domain", "emulator"))?;
+    let mut line = Builder {
+        domain,
+        capabilities,
+        launch,
+        family,
+        boot: boot_indexes(domain),
+        out: CommandLine { argv: vec![emulator], env: vec![("LC_ALL".to_owned(), "C".to_owned())] },
+        fd_sets: 0,
+    };
+    line.option("-name", KeyValue::new("").with("guest", &domain.name).switch("debug-threads", true));
+    line.flag("-S");
+    line.board()?;
+    line.monitor();
+    line.clock();
+    line.power();
+    line.boot();
+    line.controllers()?;
+    line.disks()?;
+    line.interfaces()?;
+    line.serials()?;
+    line.channels()?;
+    line.consoles()?;
+    line.inputs()?;
+    line.audio();
+    line.graphics()?;
+    line.videos()?;
+    line.watchdogs()?;
+    if launch.incoming {
+        line.option("-incoming", "defer");
+    }
+    line.balloon()?;
+    line.rngs()?;
+    line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    line.option("-msg", "timestamp=on");
+    Ok(line.out)
+}
+
+struct Builder<'a> {
+    domain: &'a Domain,
+    capabilities: &'a Capabilities,
+    launch: &'a Launch,
+    family: Family,
+    boot: boot::BootIndexes,
+    out: CommandLine,
+    fd_sets: u32,
+}
+
+impl Builder<'_> {
+    fn flag(&mut self, option: &str) {
+        self.out.argv.push(option.to_owned());
+    }
+
+    fn option(&mut self, option: &str, value: impl ToString) {
+        self.flag(option);
+        self.out.argv.push(value.to_string());
+    }
+
+    fn device(&mut self, props: &Props) {
+        self.option("-device", props);
+    }
+
+    fn monitor(&mut self) {
+        let chardev = KeyValue::new("socket").with("id", "charmonitor").with("fd", self.launch.monitor);
+        self.option("-chardev", chardev.switch("server", true).switch("wait", false));
+        self.option("-mon", "chardev=charmonitor,id=monitor,mode=control");
+    }
+}
+
+fn incomplete(device: impl Into<String>, what: &'static str) -> CommandLineError {
+    CommandLineError::Incomplete { device: device.into(), what }
+}
+
+/// The name that [`crate::aliases`] gave.
+fn alias<'a>(
+    info: &'a ferry_domxml::address::DeviceInfo,
+    device: &'static str,
+) -> Result<&'a str, CommandLineError> {
+    info.alias.as_deref().ok_or_else(|| incomplete(device, "alias"))
+}

@@ -1,0 +1,309 @@
+//! Scalars and models that a definition leaves open.
+
+use ferry_domxml::address::{Address, DriveAddress};
+use ferry_domxml::chardev::{
+    ConsoleTarget, ConsoleTargetType, Serial, SerialModel, SerialTarget, SerialTargetType,
+};
+use ferry_domxml::clock::{Clock, ClockOffset};
+use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, VcpuPlacement};
+use ferry_domxml::disk::{Disk, DiskBus, DiskDevice, DiskDriver};
+use ferry_domxml::display::{Graphics, Listen, Video, VideoType};
+use ferry_domxml::input_device::{InputBus, InputType};
+use ferry_domxml::interface::InterfaceModel;
+use ferry_domxml::memory::Size;
+use ferry_domxml::os::{Arch, BootDevice};
+use ferry_domxml::storage::ImageFormat;
+use ferry_domxml::{Domain, DomainKind, Mac, OnCrash, OnEvent, OnOff, Rest, YesNo};
+
+use super::{CompleteError, Origin};
+use crate::capabilities::Capabilities;
+use crate::machine::{self, Family, MachineError};
+
+/// The machine type by its full name, and its family.
+pub(super) fn machine(domain: &mut Domain, capabilities: &Capabilities) -> Result<Family, CompleteError> {
+    let os = &mut domain.os.machine;
+    os.arch.get_or_insert(Arch::X86_64);
+    let known = match os.machine.as_deref() {
+        Some(name) => capabilities.machine(name),
+        None => capabilities.default_machine(),
+    };
+    match (known, &os.machine) {
+        (Some(machine), _) => os.machine = Some(machine.name.clone()),
+        // Kept for the start to refuse: the definition may be meant for another binary.
+        (None, Some(_)) => {}
+        (None, None) => return Err(MachineError::NoDefault.into()),
+    }
+    Ok(machine::family(domain)?)
+}
+
+/// What every domain has, with the value that stock gives it.
+pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
+    let memory = domain.memory.kib;
+    let current = domain.current_memory.get_or_insert(Size { kib: memory });
+    current.kib = current.kib.min(memory);
+    domain.vcpus.placement.get_or_insert(VcpuPlacement::Static);
+    if domain.os.boot.is_empty() && !has_boot_order(domain) {
+        domain.os.boot.push(BootDevice::Hd);
+    }
+    cpu(domain, capabilities);
+    domain.clock.get_or_insert_with(|| Clock {
+        offset: ClockOffset::Utc { reset: false },
+        timers: Vec::new(),
+        rest: Rest::default(),
+    });
+    domain.on_poweroff.get_or_insert(OnEvent::Destroy);
+    domain.on_reboot.get_or_insert(OnEvent::Restart);
+    domain.on_crash.get_or_insert(OnCrash::Destroy);
+}
+
+/// Whether a device has a place in the boot order of its own.
+fn has_boot_order(domain: &Domain) -> bool {
+    let disks = domain.devices.disks.iter().any(|disk| disk.boot_order.is_some());
+    disks || domain.devices.interfaces.iter().any(|card| card.boot_order.is_some())
+}
+
+fn cpu(domain: &mut Domain, capabilities: &Capabilities) {
+    let kvm = domain.kind == DomainKind::Kvm;
+    let machine = domain.os.machine.machine.as_deref().and_then(|name| capabilities.machine(name));
+    let default_model =
+        machine.and_then(|machine| machine.default_cpu.as_deref()).map_or("qemu64", model_name);
+
+    let cpu = domain.cpu.get_or_insert_with(empty_cpu);
+    if cpu.mode.is_none() && cpu.model.is_none() {
+        cpu.mode = Some(CpuMode::Custom);
+        cpu.match_ = Some(CpuMatch::Exact);
+        cpu.check = Some(CpuCheck::None);
+        cpu.model = Some(CpuModel {
+            fallback: Some(CpuFallback::Forbid),
+            vendor_id: None,
+            name: Some(default_model.to_owned()),
+            rest: Rest::default(),
+        });
+    }
+    let mode = *cpu.mode.get_or_insert(CpuMode::Custom);
+    let (check, migratable) = match mode {
+        CpuMode::Custom if kvm => (CpuCheck::Partial, None),
+        CpuMode::Custom => (CpuCheck::None, None),
+        CpuMode::HostModel => (CpuCheck::Partial, None),
+        CpuMode::HostPassthrough | CpuMode::Maximum => (CpuCheck::None, Some(OnOff::On)),
+    };
+    cpu.check.get_or_insert(check);
+    cpu.migratable = cpu.migratable.or(migratable);
+    if mode == CpuMode::Custom {
+        cpu.match_.get_or_insert(CpuMatch::Exact);
+        if let Some(model) = &mut cpu.model {
+            model.fallback.get_or_insert(CpuFallback::Allow);
+        }
+    }
+    if let Some(topology) = &mut cpu.topology {
+        topology.dies.get_or_insert(1);
+        topology.clusters.get_or_insert(1);
+    }
+    for feature in &mut cpu.features {
+        feature.policy.get_or_insert(ferry_domxml::cpu::FeaturePolicy::Require);
+    }
+}
+
+/// `qemu64-x86_64-cpu`, as a machine names its default, is `qemu64` on the command line.
+fn model_name(type_name: &str) -> &str {
+    type_name.strip_suffix("-x86_64-cpu").unwrap_or(type_name)
+}
+
+fn empty_cpu() -> Cpu {
+    Cpu {
+        mode: None,
+        match_: None,
+        check: None,
+        migratable: None,
+        model: None,
+        vendor: None,
+        topology: None,
+        cache: None,
+        max_phys_addr: None,
+        features: Vec::new(),
+        rest: Rest::default(),
+    }
+}
+
+/// Bus, driver, read-only media, and the address that the name implies.
+pub(super) fn disks(domain: &mut Domain) -> Result<(), CompleteError> {
+    domain.devices.disks.iter_mut().try_for_each(disk)
+}
+
+fn disk(disk: &mut Disk) -> Result<(), CompleteError> {
+    let bus = *disk.target.bus.insert(disk.bus());
+    if disk.device == DiskDevice::Cdrom {
+        disk.readonly = true;
+    }
+    let driver = disk.driver.get_or_insert_with(empty_driver);
+    driver.name.get_or_insert_with(|| "qemu".to_owned());
+    // A format is never guessed; a definition that names none means raw.
+    driver.format.get_or_insert(ImageFormat::Raw);
+
+    let per_controller = match bus {
+        DiskBus::Virtio | DiskBus::Usb => return Ok(()),
+        DiskBus::Ide => 4,
+        DiskBus::Fdc => 2,
+        DiskBus::Sata => 6,
+        DiskBus::Scsi => 15,
+    };
+    if disk.info.address.is_some() {
+        return Ok(());
+    }
+    let index = disk.target.index().ok_or_else(|| CompleteError::DiskName(disk.target.dev.clone()))?;
+    let (controller, place) = (index / per_controller, index % per_controller);
+    let (bus_number, unit) = match bus {
+        DiskBus::Ide => (place / 2, place % 2),
+        // Unit 7 is the controller itself.
+        DiskBus::Scsi if place >= 7 => (0, place + 1),
+        _ => (0, place),
+    };
+    disk.info.address = Some(Address::Drive(DriveAddress { controller, bus: bus_number, target: 0, unit }));
+    Ok(())
+}
+
+fn empty_driver() -> DiskDriver {
+    DiskDriver {
+        name: None,
+        format: None,
+        cache: None,
+        error_policy: None,
+        rerror_policy: None,
+        io: None,
+        discard: None,
+        detect_zeroes: None,
+        queues: None,
+        queue_size: None,
+        rest: Rest::default(),
+    }
+}
+
+/// Prefix of the hardware addresses that are made up: QEMU's own.
+const MAC_PREFIX: [u8; 3] = [0x52, 0x54, 0x00];
+
+/// Model and hardware address of the network cards.
+pub(super) fn interfaces(domain: &mut Domain, capabilities: &Capabilities, random: &mut dyn FnMut() -> u8) {
+    const CHOICES: [(InterfaceModel, &str); 3] = [
+        (InterfaceModel::Rtl8139, "rtl8139"),
+        (InterfaceModel::E1000, "e1000"),
+        (InterfaceModel::Virtio, "virtio-net-pci"),
+    ];
+    let chosen = CHOICES.into_iter().find(|(_, device)| capabilities.has_device(device));
+    let model = chosen.map_or(InterfaceModel::Rtl8139, |(model, _)| model);
+    for card in &mut domain.devices.interfaces {
+        card.model.get_or_insert(model);
+        card.mac.get_or_insert_with(|| {
+            let [a, b, c] = MAC_PREFIX;
+            Mac([a, b, c, random(), random(), random()])
+        });
+    }
+}
+
+/// Targets of serial ports, and which of the consoles is one.
+pub(super) fn chardevs(domain: &mut Domain) -> Result<(), CompleteError> {
+    super::implicit::serial_console(domain)?;
+    let serials = &mut domain.devices.serials;
+    for serial in serials.iter_mut() {
+        serial.target.get_or_insert_with(empty_serial_target);
+    }
+    // Those that say ISA take the lowest free number, the others go behind the highest.
+    let taken = |serials: &[Serial], port: u32| serials.iter().any(|serial| port_of(serial) == Some(port));
+    for at in 0..serials.len() {
+        let lowest = (0..).find(|port| !taken(serials, *port));
+        if let Some(target) = &mut serials[at].target
+            && target.kind == Some(SerialTargetType::Isa)
+        {
+            target.port = target.port.or(lowest);
+        }
+    }
+    for at in 0..serials.len() {
+        let next = serials.iter().filter_map(port_of).max().map_or(0, |last| last.saturating_add(1));
+        if let Some(target) = &mut serials[at].target {
+            target.port.get_or_insert(next);
+            let kind = *target.kind.get_or_insert(SerialTargetType::Isa);
+            target.model.get_or_insert(match kind {
+                SerialTargetType::Isa => SerialModel::Isa,
+                SerialTargetType::Usb => SerialModel::Usb,
+                SerialTargetType::Pci => SerialModel::Pci,
+            });
+        }
+    }
+    super::mirror_console(domain);
+    let mut next = 0;
+    for console in &mut domain.devices.consoles {
+        let target = console.target.get_or_insert_with(|| ConsoleTarget {
+            kind: ConsoleTargetType::Serial,
+            port: None,
+            rest: Rest::default(),
+        });
+        if target.kind == ConsoleTargetType::Virtio {
+            let port = *target.port.get_or_insert(next);
+            next = next.max(port.saturating_add(1));
+        }
+    }
+    Ok(())
+}
+
+fn port_of(serial: &Serial) -> Option<u32> {
+    serial.target.as_ref().and_then(|target| target.port)
+}
+
+pub(super) fn empty_serial_target() -> SerialTarget {
+    SerialTarget { kind: None, port: None, model: None, rest: Rest::default() }
+}
+
+/// The bus of input devices.
+pub(super) fn inputs(domain: &mut Domain) -> Result<(), CompleteError> {
+    for input in &mut domain.devices.inputs {
+        let default = if input.kind == InputType::Tablet { InputBus::Usb } else { InputBus::Ps2 };
+        let bus = *input.bus.get_or_insert(default);
+        if bus == InputBus::Ps2 && input.kind == InputType::Tablet {
+            return Err(CompleteError::InputBus { bus: bus.as_str(), kind: input.kind.as_str() });
+        }
+    }
+    Ok(())
+}
+
+/// Graphics cards and the servers that show them.
+pub(super) fn display(domain: &mut Domain, capabilities: &Capabilities, origin: Origin) {
+    for Graphics::Vnc(vnc) in &mut domain.devices.graphics {
+        let automatic = vnc.autoport == Some(YesNo::Yes)
+            || vnc.port == Some(-1)
+            || vnc.port.is_none() && vnc.autoport.is_none();
+        // The port of a guest that runs elsewhere is not ours to keep.
+        if automatic {
+            vnc.autoport = Some(YesNo::Yes);
+            vnc.port = Some(-1);
+        }
+        vnc.autoport.get_or_insert(YesNo::No);
+        if vnc.listens.is_empty() {
+            vnc.listens.push(Listen::Address(None));
+        }
+    }
+    let videos = &mut domain.devices.videos;
+    if videos.is_empty() && !domain.devices.graphics.is_empty() && origin == Origin::Define {
+        videos.push(super::implicit::video(capabilities));
+    }
+    if let Some(primary) = videos.iter().position(is_primary) {
+        let primary = videos.remove(primary);
+        videos.insert(0, primary);
+    }
+    for (index, video) in videos.iter_mut().enumerate() {
+        let model = &mut video.model;
+        let vram = match model.kind {
+            VideoType::Vga | VideoType::Cirrus | VideoType::Bochs => Some(VRAM_KIB),
+            VideoType::Virtio => None,
+            VideoType::None => continue,
+        };
+        model.vram = model.vram.or(vram);
+        model.heads.get_or_insert(1);
+        model.primary = (index == 0).then_some(YesNo::Yes);
+    }
+}
+
+/// Memory of an emulated graphics card that names none.
+const VRAM_KIB: u32 = 16 * 1024;
+
+fn is_primary(video: &Video) -> bool {
+    video.model.primary == Some(YesNo::Yes)
+}

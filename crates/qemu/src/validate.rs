@@ -1,0 +1,355 @@
+//! What a binary, or QEMU at all, cannot do with a completed definition.
+//!
+//! Called at define, at start and by the destination of a migration before anything is created, so that a
+//! caller gets a sentence and not QEMU's last words. The texts are stock's where stock has one. Elements that
+//! the model does not know, and contradictions within the XML, are refused by `ferry_domxml`.
+
+use std::collections::BTreeSet;
+
+use ferry_domxml::address::DeviceInfo;
+use ferry_domxml::controller::{ControllerKind, ScsiModel, UsbModel};
+use ferry_domxml::cpu::CpuMode;
+use ferry_domxml::disk::{CacheMode, Disk, DiskBus, DiskDevice, IoMode};
+use ferry_domxml::display::VideoType;
+use ferry_domxml::interface::InterfaceModel;
+use ferry_domxml::misc::{BalloonModel, WatchdogModel};
+use ferry_domxml::storage::Location;
+use ferry_domxml::{Domain, DomainKind};
+
+use crate::capabilities::{Accelerator, Capabilities};
+use crate::complete::is_ich9;
+use crate::machine::{self, MachineError};
+
+/// What stands in the way of a definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValidateError {
+    /// A machine family that is not supported.
+    #[error(transparent)]
+    Family(#[from] MachineError),
+    /// The binary does not have the machine type.
+    #[error("unsupported configuration: Emulator '{emulator}' does not support machine type '{machine}'")]
+    MachineType {
+        /// Path of the binary.
+        emulator: String,
+        /// The machine type.
+        machine: String,
+    },
+    /// The binary cannot use the accelerator on this host.
+    #[error("unsupported configuration: Emulator '{emulator}' does not support virt type '{kind}'")]
+    VirtType {
+        /// Path of the binary.
+        emulator: String,
+        /// `qemu` or `kvm`.
+        kind: &'static str,
+    },
+    /// The binary does not have the device.
+    #[error("unsupported configuration: {what} model '{device}' is not supported by this QEMU binary")]
+    Device {
+        /// Kind of device.
+        what: &'static str,
+        /// QEMU's name of it.
+        device: &'static str,
+    },
+    /// A CPU mode that needs the host's processor, or that was not expanded.
+    #[error(
+        "unsupported configuration: CPU mode '{mode}' for x86_64 {kind} domain on x86_64 host is not supported by hypervisor"
+    )]
+    CpuMode {
+        /// The mode.
+        mode: &'static str,
+        /// `qemu` or `kvm`.
+        kind: &'static str,
+    },
+    /// The binary does not have the CPU model.
+    #[error("unsupported configuration: CPU model '{0}' is not supported by this QEMU binary")]
+    CpuModel(String),
+    /// More CPUs than the machine takes.
+    #[error("unsupported configuration: Maximum CPUs greater than specified machine type limit {0}")]
+    Vcpus(u32),
+    /// Two disks at one place.
+    #[error(
+        "unsupported configuration: Found duplicate drive address for disk with target name '{target}' controller='{controller}' bus='{bus}' target='{scsi_target}' unit='{unit}'"
+    )]
+    Drive {
+        /// Name of the disk.
+        target: String,
+        /// Of the address.
+        controller: u32,
+        /// Of the address.
+        bus: u32,
+        /// Of the address.
+        scsi_target: u32,
+        /// Of the address.
+        unit: u32,
+    },
+    /// A disk that cannot be what it is called.
+    #[error("unsupported configuration: {0}")]
+    Disk(String),
+    /// Two devices of one name.
+    #[error("unsupported configuration: non unique alias detected: {0}")]
+    Alias(String),
+    /// A graphics card that only the firmware's first one can be.
+    #[error("unsupported configuration: video type '{0}' is only valid as primary video device")]
+    Secondary(&'static str),
+    /// More than one VNC server.
+    #[error(
+        "unsupported configuration: only 1 graphics device of each type (sdl, vnc, spice, headless, dbus) is supported"
+    )]
+    Graphics,
+    /// The firmware's screen has nowhere to go.
+    #[error("XML error: need at least one serial port to use BIOS serial output")]
+    BiosSerial,
+    /// A companion without its master.
+    #[error("XML error: No master USB controller specified")]
+    UsbMaster,
+}
+
+/// Refuses a completed definition that this binary cannot run.
+///
+/// # Errors
+/// The first thing found; see [`ValidateError`].
+pub fn validate(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateError> {
+    machine::family(domain)?;
+    board(domain, capabilities)?;
+    bios(domain)?;
+    disks(domain)?;
+    aliases(domain)?;
+    display(domain)?;
+    usb(domain)?;
+    needed_devices(domain).into_iter().try_for_each(|(what, device)| match capabilities.has_device(device) {
+        true => Ok(()),
+        false => Err(ValidateError::Device { what, device }),
+    })
+}
+
+fn board(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateError> {
+    let emulator = || domain.devices.emulator.clone().unwrap_or_default();
+    let (accelerator, kind) = match domain.kind {
+        DomainKind::Qemu => (Accelerator::Tcg, "qemu"),
+        DomainKind::Kvm => (Accelerator::Kvm, "kvm"),
+    };
+    if !capabilities.has_accelerator(accelerator) {
+        return Err(ValidateError::VirtType { emulator: emulator(), kind });
+    }
+    let name = domain.os.machine.machine.as_deref().unwrap_or_default();
+    let Some(machine) = capabilities.machine(name) else {
+        return Err(ValidateError::MachineType { emulator: emulator(), machine: name.to_owned() });
+    };
+    if domain.vcpus.max > machine.cpus_max {
+        return Err(ValidateError::Vcpus(machine.cpus_max));
+    }
+    let Some(cpu) = &domain.cpu else { return Ok(()) };
+    match cpu.mode() {
+        mode @ CpuMode::HostPassthrough if domain.kind == DomainKind::Qemu => {
+            Err(ValidateError::CpuMode { mode: mode.as_str(), kind })
+        }
+        // Expanded before a start; what is left here has no expansion on this host.
+        mode @ CpuMode::HostModel => Err(ValidateError::CpuMode { mode: mode.as_str(), kind }),
+        CpuMode::HostPassthrough | CpuMode::Maximum => Ok(()),
+        CpuMode::Custom => match cpu.model.as_ref().and_then(|model| model.name.as_deref()) {
+            Some(model) if capabilities.cpu_model(accelerator, model).is_none() => {
+                Err(ValidateError::CpuModel(model.to_owned()))
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+fn bios(domain: &Domain) -> Result<(), ValidateError> {
+    let on_serial = domain.os.bios.as_ref().and_then(|bios| bios.use_serial).is_some_and(|on| on.is_yes());
+    if on_serial && domain.devices.serials.is_empty() { Err(ValidateError::BiosSerial) } else { Ok(()) }
+}
+
+fn disks(domain: &Domain) -> Result<(), ValidateError> {
+    let disks = &domain.devices.disks;
+    for (at, disk) in disks.iter().enumerate() {
+        self::disk(disk)?;
+        for other in &disks[..at] {
+            if let Some(drive) = disk.drive_address()
+                && other.bus() == disk.bus()
+                && other.drive_address() == Some(drive)
+            {
+                return Err(ValidateError::Drive {
+                    target: other.target.dev.clone(),
+                    controller: drive.controller,
+                    bus: drive.bus,
+                    scsi_target: drive.target,
+                    unit: drive.unit,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn disk(disk: &Disk) -> Result<(), ValidateError> {
+    let target = &disk.target.dev;
+    let refuse = |text: String| Err(ValidateError::Disk(text));
+    if let Location::Volume { pool, volume } = &disk.source.location {
+        return refuse(format!(
+            "disk '{target}' of type 'volume' (pool '{pool}', volume '{volume}'): there are no storage pools"
+        ));
+    }
+    match (disk.device, disk.bus()) {
+        (DiskDevice::Cdrom, DiskBus::Virtio) => {
+            return refuse(format!("disk type of '{target}' does not support ejectable media"));
+        }
+        (DiskDevice::Floppy, bus) if bus != DiskBus::Fdc => {
+            return refuse(format!("Invalid bus type '{bus}' for floppy disk"));
+        }
+        (device, DiskBus::Fdc) if device != DiskDevice::Floppy => {
+            return refuse(format!("Invalid bus type 'fdc' for disk '{target}'"));
+        }
+        (DiskDevice::Lun, bus) if bus != DiskBus::Scsi => {
+            return refuse(format!("disk device='lun' is not supported for bus='{bus}'"));
+        }
+        (DiskDevice::Lun, _) if !matches!(disk.source.location, Location::Block(_)) => {
+            return refuse("disk device='lun' is only valid for block type disk source".to_owned());
+        }
+        (DiskDevice::Disk, DiskBus::Ide | DiskBus::Sata) if disk.readonly => {
+            return refuse(format!("readonly {} disks are not supported", disk.bus()));
+        }
+        (DiskDevice::Disk | DiskDevice::Lun | DiskDevice::Cdrom | DiskDevice::Floppy, _) => {}
+    }
+    if let Some(wwn) = &disk.wwn {
+        if !matches!(disk.bus(), DiskBus::Ide | DiskBus::Scsi) {
+            return refuse("Only ide and scsi disk support wwn".to_owned());
+        }
+        if wwn.len() != 16 || !wwn.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return refuse(format!("wwn '{wwn}' of disk '{target}' is not 16 hexadecimal digits"));
+        }
+    }
+    let Some(driver) = &disk.driver else { return Ok(()) };
+    if let Some(name) = driver.name.as_deref().filter(|name| *name != "qemu") {
+        return refuse(format!("unsupported driver name '{name}' for disk '{target}'"));
+    }
+    if driver.queues.is_some() && disk.bus() != DiskBus::Virtio {
+        return refuse("queues attribute in disk driver element is only supported by virtio-blk".to_owned());
+    }
+    if driver.queue_size.is_some() && disk.bus() != DiskBus::Virtio {
+        return refuse(
+            "queue_size attribute in disk driver element is only supported by virtio-blk".to_owned(),
+        );
+    }
+    let direct = matches!(driver.cache, Some(CacheMode::None | CacheMode::Directsync));
+    if driver.io == Some(IoMode::Native) && !direct {
+        return refuse("io='native' needs either no disk cache or directsync cache mode".to_owned());
+    }
+    Ok(())
+}
+
+/// Names that the user chose are used once; the others are ours to give.
+fn aliases(domain: &Domain) -> Result<(), ValidateError> {
+    let devices = &domain.devices;
+    let mut infos: Vec<&DeviceInfo> = Vec::new();
+    infos.extend(devices.disks.iter().map(|device| &device.info));
+    infos.extend(devices.controllers.iter().map(|device| &device.info));
+    infos.extend(devices.interfaces.iter().map(|device| &device.info));
+    infos.extend(devices.serials.iter().map(|device| &device.info));
+    infos.extend(devices.channels.iter().map(|device| &device.info));
+    // The first console may be the first serial port over again, name included.
+    infos.extend(devices.consoles.iter().skip(1).map(|device| &device.info));
+    infos.extend(devices.inputs.iter().map(|device| &device.info));
+    infos.extend(devices.videos.iter().map(|device| &device.info));
+    infos.extend(devices.watchdogs.iter().map(|device| &device.info));
+    infos.extend(devices.memballoon.iter().map(|device| &device.info));
+    infos.extend(devices.rngs.iter().map(|device| &device.info));
+    let mut seen = BTreeSet::new();
+    for alias in infos.into_iter().filter_map(DeviceInfo::user_alias) {
+        if !seen.insert(alias) {
+            return Err(ValidateError::Alias(alias.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn display(domain: &Domain) -> Result<(), ValidateError> {
+    if domain.devices.graphics.len() > 1 {
+        return Err(ValidateError::Graphics);
+    }
+    let secondary = domain.devices.videos.iter().skip(1).find(|video| video.model.kind != VideoType::Virtio);
+    match secondary {
+        Some(video) => Err(ValidateError::Secondary(video.model.kind.as_str())),
+        None => Ok(()),
+    }
+}
+
+/// A companion has ports only through its master.
+fn usb(domain: &Domain) -> Result<(), ValidateError> {
+    let controllers = &domain.devices.controllers;
+    let is_master = |kind| kind == ControllerKind::Usb(Some(UsbModel::Ich9Ehci1));
+    let orphan =
+        controllers.iter().filter(|one| is_ich9(one.kind) && !is_master(one.kind)).any(|companion| {
+            let master =
+                controllers.iter().any(|other| is_master(other.kind) && other.index == companion.index);
+            !master || companion.master_start_port.is_none()
+        });
+    if orphan { Err(ValidateError::UsbMaster) } else { Ok(()) }
+}
+
+/// The devices without which the domain does not start, with stock's word for their kind.
+fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
+    let devices = &domain.devices;
+    let mut needed = Vec::new();
+    for controller in &devices.controllers {
+        let device = match controller.kind {
+            ControllerKind::Usb(Some(model)) => match model {
+                UsbModel::Piix3Uhci => "piix3-usb-uhci",
+                UsbModel::Piix4Uhci => "piix4-usb-uhci",
+                UsbModel::Ehci => "usb-ehci",
+                UsbModel::Ich9Ehci1 => "ich9-usb-ehci1",
+                UsbModel::Ich9Uhci1 => "ich9-usb-uhci1",
+                UsbModel::Ich9Uhci2 => "ich9-usb-uhci2",
+                UsbModel::Ich9Uhci3 => "ich9-usb-uhci3",
+                UsbModel::NecXhci => "nec-usb-xhci",
+                UsbModel::QemuXhci => "qemu-xhci",
+                UsbModel::None => continue,
+            },
+            ControllerKind::Scsi(Some(ScsiModel::Lsilogic)) => "lsi53c895a",
+            ControllerKind::Scsi(Some(_)) => "virtio-scsi-pci",
+            ControllerKind::VirtioSerial(_) => "virtio-serial-pci",
+            _ => continue,
+        };
+        needed.push(("controller", device));
+    }
+    for card in &devices.interfaces {
+        needed.push((
+            "interface",
+            match card.model {
+                Some(InterfaceModel::E1000) => "e1000",
+                Some(InterfaceModel::E1000e) => "e1000e",
+                Some(InterfaceModel::Rtl8139) => "rtl8139",
+                Some(_) => "virtio-net-pci",
+                None => continue,
+            },
+        ));
+    }
+    needed.extend(
+        devices.disks.iter().filter(|disk| disk.bus() == DiskBus::Virtio).map(|_| ("disk", "virtio-blk-pci")),
+    );
+    for (at, video) in devices.videos.iter().enumerate() {
+        needed.push((
+            "video",
+            match video.model.kind {
+                VideoType::Vga => "VGA",
+                VideoType::Cirrus => "cirrus-vga",
+                VideoType::Bochs => "bochs-display",
+                VideoType::Virtio if at == 0 => "virtio-vga",
+                VideoType::Virtio => "virtio-gpu-pci",
+                VideoType::None => continue,
+            },
+        ));
+    }
+    for watchdog in &devices.watchdogs {
+        match watchdog.model {
+            WatchdogModel::I6300esb => needed.push(("watchdog", "i6300esb")),
+            WatchdogModel::Ib700 => needed.push(("watchdog", "ib700")),
+            WatchdogModel::Itco => {}
+        }
+    }
+    if devices.memballoon.as_ref().is_some_and(|balloon| balloon.model != BalloonModel::None) {
+        needed.push(("memballoon", "virtio-balloon-pci"));
+    }
+    needed.extend(devices.rngs.iter().map(|_| ("rng", "virtio-rng-pci")));
+    needed
+}
