@@ -38,14 +38,18 @@ enum Command<'a> {
     Reboot,
 }
 
-/// Takes commands from both ports until the first is closed, which it never is.
-pub(crate) fn serve(console: Arc<Console>, parts: Parts) -> io::Result<()> {
+/// Opens both ports, says `ready`, and takes commands until the first port is closed, which it never is.
+pub(crate) fn serve(console: Arc<Console>, parts: Parts, ready: &str) -> io::Result<()> {
     let parts = Arc::new(parts);
-    if let Ok(lines) = console::commands(SECOND_PORT) {
+    // What comes before a port is open is lost, so it is open before anybody is told.
+    let first = console::commands(crate::SERIAL_PORT)?;
+    let second = console::commands(SECOND_PORT);
+    console.say(format_args!("{ready}"));
+    if let Ok(lines) = second {
         let (console, parts) = (Arc::clone(&console), Arc::clone(&parts));
         thread::Builder::new().name("second-port".into()).spawn(move || take(&console, &parts, lines))?;
     }
-    take(&console, &parts, console::commands(crate::SERIAL_PORT)?)
+    take(&console, &parts, first)
 }
 
 fn take(console: &Console, parts: &Parts, lines: impl Iterator<Item = io::Result<String>>) -> io::Result<()> {

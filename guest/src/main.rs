@@ -85,14 +85,14 @@ fn run() -> io::Result<()> {
     };
     button::start(&console);
 
-    console.say(format_args!(
+    let ready = format!(
         "ready t={} memory_mib={} disk={} net={}",
         clock::monotonic_us(),
         options.memory_mib,
         disk.as_ref().map_or("none", |disk| disk.path()),
         link.as_deref().unwrap_or("none"),
-    ));
-    command::serve(console, command::Parts { beat, memory, disk })
+    );
+    command::serve(console, command::Parts { beat, memory, disk }, &ready)
 }
 
 fn mount_all() -> io::Result<()> {

@@ -9,7 +9,7 @@
 //! | [`cache`], [`packages`], [`programs`] | what is unpacked or built once and shared by all test processes |
 //! | [`kernel`], [`initramfs`], [`boot_sector`], [`guest`] | the guests: a Linux one, and one of a single sector |
 //! | [`tree`] | processes that cannot be left behind |
-//! | [`lab`], [`host`], [`stock`], [`virsh`] | hosts in namespaces, daemons on them, clients against them |
+//! | [`tools`], [`lab`], [`ferryd`], [`stock`], [`virsh`] | hosts in namespaces, daemons on them, clients against them |
 //! | [`serial`] | what the guests say, and the verdict |
 //! | [`qmp`], [`floor`] | two bare QEMUs, for comparison |
 //!
@@ -20,9 +20,9 @@ pub mod cache;
 pub mod command;
 pub mod deadline;
 pub mod error;
+pub mod ferryd;
 pub mod floor;
 pub mod guest;
-pub mod host;
 pub mod initramfs;
 pub mod kernel;
 pub mod lab;
@@ -31,6 +31,7 @@ pub mod programs;
 pub mod qmp;
 pub mod serial;
 pub mod stock;
+pub mod tools;
 pub mod tree;
 pub mod virsh;
 

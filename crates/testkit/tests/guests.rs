@@ -1,8 +1,9 @@
 //! The guests themselves, in bare QEMUs: they boot, beat, find their memory and disk whole, and survive a migration by raw
 //! QMP, which is the floor that managers are measured against.
 
+use std::fs::File;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferry_testkit::cache::Cache;
@@ -14,20 +15,21 @@ const BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(20);
 
 fn bare(folder: &Path, linux: Option<(LinuxImage, Work)>) -> Bare {
-    let disk = linux.is_some().then(|| {
-        let disk = folder.join("disk.img");
-        std::fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
-        disk
-    });
     Bare {
         emulator: "qemu-system-x86_64".into(),
         machine: "q35".into(),
         memory_mib: if linux.is_some() { 256 } else { 32 },
+        disk: linux.is_some().then(|| empty_disk(folder)),
         linux,
-        disk,
         log: folder.join("serial.log"),
         folder: folder.to_path_buf(),
     }
+}
+
+fn empty_disk(folder: &Path) -> PathBuf {
+    let disk = folder.join("disk.img");
+    let made = File::create(&disk).and_then(|file| file.set_len(16 << 20));
+    made.map(|()| disk).expect("an empty disk")
 }
 
 #[test]
