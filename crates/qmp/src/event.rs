@@ -397,3 +397,106 @@ impl EventKind {
 fn read<T: DeserializeOwned>(data: &str) -> Option<T> {
     serde_json::from_str(data).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn kind(name: &str, data: Value) -> EventKind {
+        let text = RawValue::from_string(data.to_string()).unwrap();
+        Event::new(name.to_owned(), Some(&text), Timestamp::default()).kind
+    }
+
+    #[test]
+    fn events_carry_their_data() {
+        let (device, path) = (Some("net1".to_owned()), "/machine/peripheral/net1".to_owned());
+        let job = json!({"type": "mirror", "device": "j", "len": 9, "offset": 9, "speed": 0});
+        let cases = [
+            (
+                "RTC_CHANGE",
+                json!({"offset": -3600}),
+                EventKind::RtcChange(RtcChange { offset: -3600, qom_path: None }),
+            ),
+            ("BALLOON_CHANGE", json!({"actual": 1 << 30}), EventKind::BalloonChange(1 << 30)),
+            ("WATCHDOG", json!({"action": "inject-nmi"}), EventKind::Watchdog(WatchdogAction::InjectNmi)),
+            (
+                "MIGRATION",
+                json!({"status": "wait-unplug"}),
+                EventKind::Migration(MigrationStatus::WaitUnplug),
+            ),
+            (
+                "DEVICE_DELETED",
+                json!({"device": device, "path": path}),
+                EventKind::DeviceDeleted(DeviceGone { device, path }),
+            ),
+            (
+                "GUEST_PANICKED",
+                json!({"action": "pause", "info": {"type": "hyper-v", "arg1": 1}}),
+                EventKind::GuestPanicked(GuestPanic {
+                    action: PanicAction::Pause,
+                    info: Some(json!({"type": "hyper-v", "arg1": 1})),
+                }),
+            ),
+            (
+                "VSERPORT_CHANGE",
+                json!({"id": "channel0", "open": true}),
+                EventKind::VserportChange(VserportChange { id: "channel0".to_owned(), open: true }),
+            ),
+            (
+                "JOB_STATUS_CHANGE",
+                json!({"id": "j", "status": "concluded"}),
+                EventKind::JobStatusChange(JobStatusChange {
+                    id: "j".to_owned(),
+                    status: JobStatus::Concluded,
+                }),
+            ),
+            (
+                "BLOCK_JOB_READY",
+                job,
+                EventKind::BlockJobReady(BlockJob {
+                    device: "j".to_owned(),
+                    kind: "mirror".to_owned(),
+                    len: 9,
+                    offset: 9,
+                    speed: 0,
+                    error: None,
+                }),
+            ),
+            (
+                "BLOCK_IO_ERROR",
+                json!({"device": "", "node-name": "libvirt-1-format", "operation": "write", "action": "stop",
+                       "nospace": true, "reason": "No space left on device"}),
+                EventKind::BlockIoError(BlockIoError {
+                    device: String::new(),
+                    qom_path: None,
+                    node_name: Some("libvirt-1-format".to_owned()),
+                    operation: "write".to_owned(),
+                    action: ErrorAction::Stop,
+                    nospace: Some(true),
+                    reason: "No space left on device".to_owned(),
+                }),
+            ),
+        ];
+        for (name, data, expected) in cases {
+            assert_eq!(kind(name, data), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_or_does_not_fit_is_kept() {
+        for (name, data) in [
+            ("CPU_CAUGHT_FIRE", json!({"cpu": 3})),
+            ("SHUTDOWN", json!({"guest": "perhaps"})),
+            ("MIGRATION", json!({})),
+            ("MIGRATION_PASS", json!({"pass": -1})),
+        ] {
+            assert_eq!(kind(name, data.clone()), EventKind::Other { name: name.to_owned(), data });
+        }
+        let reason = ShutdownReason::Other("moon-phase".to_owned());
+        assert_eq!(
+            kind("SHUTDOWN", json!({"guest": true, "reason": "moon-phase", "more": 1})),
+            EventKind::Shutdown(ShutdownCause { guest: true, reason })
+        );
+    }
+}

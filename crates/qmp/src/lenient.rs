@@ -65,24 +65,21 @@ macro_rules! lenient_enum {
 
 #[cfg(test)]
 mod tests {
-    lenient_enum! {
-        /// Two fruits.
-        pub enum Fruit { Apple = "apple", BloodOrange = "blood-orange", }
-    }
+    use crate::commands::migration::ZeroPageDetection as Detection;
 
     #[test]
     fn known_values_have_their_variant_and_unknown_ones_survive() {
-        for (text, fruit) in [
-            ("apple", Fruit::Apple),
-            ("blood-orange", Fruit::BloodOrange),
-            ("Apple", Fruit::Other("Apple".to_owned())),
-            ("", Fruit::Other(String::new())),
+        for (text, value) in [
+            ("none", Detection::None),
+            ("multifd", Detection::Multifd),
+            ("Multifd", Detection::Other("Multifd".to_owned())),
+            ("", Detection::Other(String::new())),
         ] {
             let json = serde_json::to_string(text).unwrap();
-            assert_eq!(serde_json::from_str::<Fruit>(&json).unwrap(), fruit);
-            assert_eq!(serde_json::to_string(&fruit).unwrap(), json);
-            assert_eq!(fruit.to_string(), text);
+            assert_eq!(serde_json::from_str::<Detection>(&json).unwrap(), value);
+            assert_eq!(serde_json::to_string(&value).unwrap(), json);
+            assert_eq!(value.to_string(), text);
         }
-        assert_eq!(Fruit::KNOWN, [Fruit::Apple, Fruit::BloodOrange]);
+        assert_eq!(Detection::KNOWN, [Detection::None, Detection::Legacy, Detection::Multifd]);
     }
 }

@@ -357,3 +357,218 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 fn text_or_foreign<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Some(serde_json::Value::deserialize(deserializer)?.as_str().unwrap_or_default().to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::device::QomGet;
+    use crate::commands::fd::{AddFd, Getfd};
+    use crate::commands::migration::MigratePause;
+    use crate::commands::run::{Cont, QueryStatus};
+    use proptest::prelude::*;
+
+    const GREETING: &str = r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10},"package":""},"capabilities":["oob"]}}"#;
+    const PLAIN_GREETING: &str =
+        r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":0,"major":10}},"capabilities":[]}}"#;
+
+    fn feed(session: &mut Session, line: &str) -> Result<(), SessionError> {
+        session.handle_bytes(format!("{line}\r\n").as_bytes())
+    }
+
+    fn sent(session: &mut Session) -> Option<String> {
+        session.poll_output().map(|output| String::from_utf8(output.bytes).unwrap())
+    }
+
+    fn ready(greeting: &str) -> Session {
+        let mut session = Session::new(7);
+        feed(&mut session, greeting).unwrap();
+        assert!(sent(&mut session).unwrap().contains("qmp_capabilities"));
+        feed(&mut session, r#"{"return":{}}"#).unwrap();
+        assert!(matches!(session.poll_event(), Some(Incoming::Ready(_))));
+        session
+    }
+
+    fn reply(session: &mut Session) -> Reply {
+        match session.poll_event() {
+            Some(Incoming::Reply(reply)) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn commands_wait_for_the_negotiation() {
+        let mut session = Session::new(7);
+        session.execute(&Cont).unwrap();
+        assert_eq!(sent(&mut session), None);
+        feed(&mut session, GREETING).unwrap();
+        let hello = "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}\r\n";
+        assert_eq!(sent(&mut session).as_deref(), Some(hello));
+        assert_eq!(sent(&mut session), None);
+        feed(&mut session, r#"{"return":{}}"#).unwrap();
+        assert!(session.has_out_of_band());
+        let cont = "{\"execute\":\"cont\",\"arguments\":{},\"id\":\"7-1\"}\r\n";
+        assert_eq!(sent(&mut session).as_deref(), Some(cont));
+        assert_eq!(sent(&mut session), None);
+    }
+
+    #[test]
+    fn out_of_band_is_taken_only_when_offered_and_overtakes() {
+        let mut session = ready(PLAIN_GREETING);
+        session.execute(&Cont).unwrap();
+        session.execute(&MigratePause).unwrap();
+        assert!(sent(&mut session).unwrap().contains("cont"));
+        assert!(sent(&mut session).unwrap().starts_with(r#"{"execute":"migrate-pause""#));
+
+        let mut session = ready(GREETING);
+        session.execute(&Cont).unwrap();
+        session.execute(&MigratePause).unwrap();
+        assert!(sent(&mut session).unwrap().starts_with(r#"{"exec-oob":"migrate-pause""#));
+        assert!(sent(&mut session).unwrap().contains("cont"));
+    }
+
+    #[test]
+    fn replies_find_their_requests_in_any_order() {
+        let mut session = ready(GREETING);
+        let (first, second) = (session.execute(&QueryStatus).unwrap(), session.execute(&Cont).unwrap());
+        while session.poll_output().is_some() {}
+        feed(&mut session, r#"{"return":{},"id":"7-2"}"#).unwrap();
+        feed(&mut session, r#"{"id":"7-1","return":{"running":true,"status":"running"}}"#).unwrap();
+        assert_eq!(reply(&mut session).id, second);
+        let status = reply(&mut session);
+        assert_eq!(status.id, first);
+        assert!(status.decode::<QueryStatus>().unwrap().running);
+    }
+
+    #[test]
+    fn an_answer_to_nobody_is_passed_over() {
+        let mut session = ready(GREETING);
+        session.execute(&Cont).unwrap();
+        // Not sent yet, another connection's, twice, no id of ours at all.
+        for line in [
+            r#"{"return":{},"id":"7-1"}"#,
+            r#"{"return":{},"id":"6-1"}"#,
+            r#"{"return":{},"id":"7-99"}"#,
+            r#"{"return":{},"id":"7-"}"#,
+            r#"{"return":{},"id":{"a":1}}"#,
+            r#"{"return":{},"id":5}"#,
+            r#"{"return":{}}"#,
+            r#"{"error":{"class":"GenericError","desc":""},"id":"libvirt-4"}"#,
+        ] {
+            feed(&mut session, line).unwrap();
+            assert!(session.poll_event().is_none(), "{line}");
+        }
+        session.poll_output().unwrap();
+        feed(&mut session, r#"{"return":{},"id":"7-1"}"#).unwrap();
+        reply(&mut session);
+        feed(&mut session, r#"{"return":{},"id":"7-1"}"#).unwrap();
+        assert!(session.poll_event().is_none());
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_connection_does_not_end_the_negotiation() {
+        let mut session = Session::new(7);
+        feed(&mut session, GREETING).unwrap();
+        feed(&mut session, r#"{"return":{},"id":"6-31"}"#).unwrap();
+        assert!(session.poll_event().is_none());
+        feed(&mut session, r#"{"return":{}}"#).unwrap();
+        assert!(matches!(session.poll_event(), Some(Incoming::Ready(_))));
+    }
+
+    #[test]
+    fn descriptors_travel_one_at_a_time() {
+        let mut session = ready(GREETING);
+        let first = session.execute(&Getfd { fdname: "a".to_owned() }).unwrap();
+        let second = session.execute(&AddFd::default()).unwrap();
+        let last = session.execute(&Cont).unwrap();
+        assert_eq!(session.poll_output().unwrap().id, Some(first));
+        assert_eq!(session.poll_output(), None, "commands after a descriptor keep their order");
+        feed(&mut session, r#"{"error":{"class":"GenericError","desc":"no"},"id":"7-1"}"#).unwrap();
+        assert_eq!(session.poll_output().unwrap().id, Some(second));
+        assert_eq!(session.poll_output().unwrap().id, Some(last));
+    }
+
+    #[test]
+    fn null_is_a_reply() {
+        let mut session = ready(GREETING);
+        session.execute(&QomGet { path: "/machine".to_owned(), property: "x".to_owned() }).unwrap();
+        session.poll_output().unwrap();
+        feed(&mut session, r#"{"return":null,"id":"7-1"}"#).unwrap();
+        assert_eq!(reply(&mut session).decode::<QomGet>().unwrap(), serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_reply_of_another_form_fails_its_command_and_not_the_session() {
+        let mut session = ready(GREETING);
+        session.execute(&QueryStatus).unwrap();
+        session.poll_output().unwrap();
+        feed(&mut session, r#"{"return":[1,2],"id":"7-1"}"#).unwrap();
+        let error = reply(&mut session).decode::<QueryStatus>().unwrap_err();
+        assert!(matches!(error, CommandError::Malformed { command: "query-status", .. }), "{error}");
+        feed(&mut session, r#"{"event":"STOP","timestamp":{"seconds":1,"microseconds":2}}"#).unwrap();
+        assert!(matches!(session.poll_event(), Some(Incoming::Event(_))));
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_ends_the_session() {
+        let cases: [(&[&str], &str); 7] = [
+            (&["{"], "not QMP"),
+            (&["[]"], "not QMP"),
+            (&[r#"{"return":{}}"#], "a reply where the greeting was due"),
+            (&[GREETING, GREETING], "a greeting where the answer to qmp_capabilities was due"),
+            (&[GREETING, r#"{"error":{"class":"GenericError","desc":"x"}}"#], "refused to negotiate"),
+            (
+                &[GREETING, r#"{"return":{}}"#, r#"{"x":1}"#],
+                "an unknown message where a reply or an event was due",
+            ),
+            (
+                &[
+                    GREETING,
+                    r#"{"return":{}}"#,
+                    r#"{"error":{"class":"GenericError","desc":"JSON parse error"}}"#,
+                ],
+                "could not read",
+            ),
+        ];
+        for (lines, text) in cases {
+            let mut session = Session::new(7);
+            let (last, before) = lines.split_last().unwrap();
+            for line in before {
+                feed(&mut session, line).unwrap();
+            }
+            let error = feed(&mut session, last).unwrap_err();
+            assert!(error.to_string().contains(text), "{lines:?}: {error}");
+            assert!(matches!(feed(&mut session, GREETING), Err(SessionError::Ended)), "{lines:?}");
+            assert!(session.poll_output().is_none_or(|output| output.id.is_none()));
+        }
+    }
+
+    #[test]
+    fn a_name_typed_by_an_operator_cannot_break_out_of_its_string() {
+        let mut session = ready(GREETING);
+        let name = r#"stop","arguments":{},"id":"7-1"}{"execute":"quit"#;
+        session.submit(Request::raw(name, &serde_json::Map::new()).unwrap());
+        let line = sent(&mut session).unwrap();
+        let message: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(message["execute"], name);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), negotiated: bool) {
+            let mut session = if negotiated { ready(GREETING) } else { Session::new(7) };
+            let _ = session.handle_bytes(&bytes);
+            let _ = session.handle_bytes(b"\n");
+        }
+
+        #[test]
+        fn no_message_panics(
+            key in "(QMP|return|error|event|data|id|timestamp|class)",
+            value in "(null|1|-1|1e999|\"\"|\\{\\}|\\[\\]|true|\\{\"class\":1\\}|\\{\"seconds\":-1\\})",
+            name in "(STOP|SHUTDOWN|MIGRATION|BLOCK_JOB_READY|X)",
+        ) {
+            let mut session = ready(GREETING);
+            let _ = feed(&mut session, &format!("{{\"event\":\"{name}\",\"{key}\":{value}}}"));
+            let _ = feed(&mut session, &format!("{{\"{key}\":{value}}}"));
+        }
+    }
+}
