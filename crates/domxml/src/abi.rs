@@ -5,6 +5,9 @@
 //! to differ: where a disk's bytes are, what a card is plugged into, what is behind a serial port, where VNC
 //! listens, cache modes, placement, what happens on a crash.
 //!
+//! The texts are stock's where it compares the same thing (observed with 9.0). It lets some things differ that
+//! would stop QEMU's stream or change the machine, and we do not: queue sizes, chassis numbers, USB ports.
+//!
 //! A table of rows per kind of element: what it is called in stock's error text, and how to show its value.
 
 mod devices;
@@ -27,6 +30,17 @@ pub enum AbiMismatch {
         /// Its value in the definition that runs.
         origin: String,
     },
+    /// A processor is plugged in on one side only.
+    #[error(
+        "unsupported configuration: State of vCPU '{number}' differs between source and destination definitions"
+    )]
+    Vcpu {
+        /// The first such processor, from 0.
+        number: u32,
+    },
+    /// One side has a time source more.
+    #[error("unsupported configuration: Target domain timers do not match source")]
+    Timers,
     /// A feature of the board.
     #[error(
         "unsupported configuration: State of feature '{feature}' differs: source: '{origin}', destination: '{target}'"

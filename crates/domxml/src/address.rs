@@ -274,7 +274,7 @@ impl Model for Address {
     }
 }
 
-/// As it is shown in errors: `0000:00:1f.2`, `0:0:1:3`.
+/// As it is shown in errors: `0000:00:1f.2`, `0:0:1`. Without a drive's SCSI target, as stock has it.
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hex =
@@ -282,7 +282,7 @@ impl std::fmt::Display for Address {
         match self {
             Self::Pci(pci) => pci.fmt(f),
             Self::Drive(drive) => {
-                write!(f, "{}:{}:{}:{}", drive.controller, drive.bus, drive.target, drive.unit)
+                write!(f, "{}:{}:{}", drive.controller, drive.bus, drive.unit)
             }
             Self::VirtioSerial(serial) => write!(f, "{}:{}:{}", serial.controller, serial.bus, serial.port),
             Self::Usb(usb) => match &usb.port {

@@ -77,11 +77,11 @@ pub enum Backend {
     },
     /// QEMU's standard input and output.
     Stdio,
-    /// A UNIX socket; without a path the daemon chooses one.
+    /// A UNIX socket.
     Unix {
-        /// Absolute path.
+        /// Absolute path; `None`: the daemon chooses one, and QEMU listens.
         path: Option<String>,
-        /// Who listens.
+        /// Who listens; `Bind` when there is no path.
         mode: SocketMode,
     },
     /// A TCP socket.
@@ -279,10 +279,12 @@ impl Flatten for ChardevSource {
                     Backend::File { path: inner.required("path")?, append: inner.attribute("append")? }
                 }
                 BackendType::Stdio => Backend::Stdio,
-                BackendType::Unix => Backend::Unix {
-                    path: inner.attribute("path")?,
-                    mode: inner.attribute_or("mode", SocketMode::Connect)?,
-                },
+                BackendType::Unix => {
+                    let path: Option<String> = inner.attribute("path")?;
+                    let mode = inner.attribute_or("mode", SocketMode::Connect)?;
+                    let mode = if path.is_some() { mode } else { SocketMode::Bind };
+                    Backend::Unix { path, mode }
+                }
                 BackendType::Tcp => Backend::Tcp {
                     mode: inner.attribute_or("mode", SocketMode::Connect)?,
                     host: inner.attribute("host")?,
@@ -298,7 +300,7 @@ impl Flatten for ChardevSource {
             (None, BackendType::Null) => Ok(Backend::Null.into()),
             (None, BackendType::Pty) => Ok(Backend::Pty(None).into()),
             (None, BackendType::Stdio) => Ok(Backend::Stdio.into()),
-            (None, BackendType::Unix) => Ok(Backend::Unix { path: None, mode: SocketMode::Connect }.into()),
+            (None, BackendType::Unix) => Ok(Backend::Unix { path: None, mode: SocketMode::Bind }.into()),
             (None, BackendType::Dev | BackendType::Pipe | BackendType::File | BackendType::Tcp) => {
                 Err(input.missing_child("source"))
             }
@@ -317,11 +319,11 @@ impl Flatten for ChardevSource {
                 source.attribute("path", path);
                 source.optional("append", append);
             }
-            // With neither path nor a mode of its own there is nothing to say.
-            Backend::Unix { path: None, mode: SocketMode::Connect } => {}
-            Backend::Unix { path, mode } => {
+            // Without a path the mode says nothing.
+            Backend::Unix { path: None, mode: _ } => {}
+            Backend::Unix { path: Some(path), mode } => {
                 source.attribute("mode", mode);
-                source.optional("path", path);
+                source.attribute("path", path);
             }
             Backend::Tcp { mode, host, service, tls, protocol } => {
                 source.attribute("mode", mode);

@@ -56,6 +56,16 @@ impl Rest {
     }
 }
 
+impl Kept {
+    /// The name of the element, if it is one.
+    fn name(&self) -> Option<&str> {
+        match &self.node {
+            Node::Element(element) => Some(&element.name),
+            Node::Text(_) | Node::Comment(_) | Node::Instruction(_) => None,
+        }
+    }
+}
+
 /// Why an element did not become its type.
 #[derive(Debug)]
 pub(crate) enum Refusal {

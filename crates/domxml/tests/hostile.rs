@@ -1,5 +1,8 @@
 //! What a client or a peer may send: never a panic, never more than its own size, always a clear error.
 
+// Helpers of tests may fail like tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use ferry_domxml::{Domain, FormatOptions, ParseError, reader};
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 

@@ -216,9 +216,12 @@ const RNG: &[Row<Rng>] = &[Row { what: "RNG model", value: |rng| quoted(rng.mode
 
 const BALLOON: &[Row<MemBalloon>] = &[
     Row { what: "balloon model", value: |balloon| balloon.model.to_string() },
-    Row { what: "balloon autodeflate", value: |balloon| quoted(balloon.autodeflate.unwrap_or(OnOff::Off)) },
     Row {
-        what: "balloon freePageReporting",
+        what: "balloon autodeflate attribute value",
+        value: |balloon| quoted(balloon.autodeflate.unwrap_or(OnOff::Off)),
+    },
+    Row {
+        what: "balloon free-page-reporting attribute value",
         value: |balloon| quoted(balloon.free_page_reporting.unwrap_or(OnOff::Off)),
     },
 ];
@@ -254,11 +257,16 @@ fn info(source: &DeviceInfo, target: &DeviceInfo) -> Result<(), AbiMismatch> {
         Some(Address::Ccid(_)) => "device ccid address",
         Some(Address::Dimm(_)) => "device dimm address",
     };
-    let place = |info: &DeviceInfo| shown(info.address.as_ref().map(ToString::to_string));
-    same(what, place(source), place(target))?;
+    same(what, shown(source.address.as_ref()), shown(target.address.as_ref()))?;
+    // What the text does not show.
     let multifunction = |info: &DeviceInfo| match &info.address {
         Some(Address::Pci(pci)) => pci.multifunction.unwrap_or(OnOff::Off),
         _ => OnOff::Off,
     };
-    same("device PCI multifunction", quoted(multifunction(source)), quoted(multifunction(target)))
+    same("device PCI multifunction", quoted(multifunction(source)), quoted(multifunction(target)))?;
+    let scsi_target = |info: &DeviceInfo| match &info.address {
+        Some(Address::Drive(drive)) => drive.target,
+        _ => 0,
+    };
+    same("device drive address target", scsi_target(source), scsi_target(target))
 }

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
+use super::{AbiMismatch, Row, quoted, rows, same, shown};
 use crate::{
     Clock, Cpu, CpuMatch, Domain, FeaturePolicy, OnOff, Os, PowerManagement, Timer, Topology, YesNo,
 };
 
 pub(super) fn check(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
     rows(DOMAIN, source, target)?;
+    let (plugged, target_plugged) = (source.vcpus.current(), target.vcpus.current());
+    if plugged != target_plugged {
+        return Err(AbiMismatch::Vcpu { number: plugged.min(target_plugged) });
+    }
     features(source, target)?;
     let empty = Clock::default();
     let timers = |domain: &Domain| sorted_timers(domain.clock.as_ref().unwrap_or(&empty));
-    lists("domain timer count", &timers(source), &timers(target), |source, target| {
-        rows(TIMER, source, target)
-    })?;
+    let (timers, target_timers) = (timers(source), timers(target));
+    if timers.len() != target_timers.len() {
+        return Err(AbiMismatch::Timers);
+    }
+    timers.iter().zip(&target_timers).try_for_each(|(source, target)| rows(TIMER, source, target))?;
     cpu(source.cpu.as_ref(), target.cpu.as_ref())?;
     let pm = |domain: &Domain| domain.pm.clone().unwrap_or_default();
     rows(PM, &pm(source), &pm(target))
@@ -26,7 +32,6 @@ const DOMAIN: &[Row<Domain>] = &[
     Row { what: "domain name", value: |domain| quoted(&domain.name) },
     Row { what: "domain max memory", value: |domain| domain.memory.kib.to_string() },
     Row { what: "domain vCPU max", value: |domain| domain.vcpus.max.to_string() },
-    Row { what: "domain vCPU count", value: |domain| domain.vcpus.current().to_string() },
     Row { what: "domain architecture", value: |domain| shown(domain.os.machine.arch) },
     Row { what: "domain machine type", value: |domain| shown(domain.os.machine.machine.as_ref()) },
     Row { what: "domain BIOS on serial port", value: |domain| quoted(use_serial(&domain.os)) },
@@ -39,20 +44,30 @@ fn use_serial(os: &Os) -> YesNo {
 type FeatureState = fn(&crate::Features) -> String;
 
 const FEATURES: &[(&str, FeatureState)] = &[
-    ("acpi", |features| OnOff::from(features.acpi).to_string()),
-    ("apic", |features| OnOff::from(features.apic.is_some()).to_string()),
-    ("apic eoi", |features| shown(features.apic.as_ref().and_then(|apic| apic.eoi))),
-    ("pae", |features| OnOff::from(features.pae).to_string()),
-    ("pmu", |features| shown(features.pmu)),
-    ("vmport", |features| shown(features.vmport)),
-    ("smm", |features| shown(features.smm)),
+    ("acpi", |features| present(features.acpi)),
+    ("apic", |features| {
+        let eoi = features.apic.as_ref().and_then(|apic| apic.eoi);
+        format!("{},eoi={}", present(features.apic.is_some()), state(eoi))
+    }),
+    ("pae", |features| present(features.pae)),
+    ("pmu", |features| state(features.pmu)),
+    ("vmport", |features| state(features.vmport)),
+    ("smm", |features| state(features.smm)),
 ];
+
+fn present(is_present: bool) -> String {
+    state(is_present.then_some(OnOff::On))
+}
+
+fn state(state: Option<OnOff>) -> String {
+    state.map_or_else(|| "default".to_owned(), |state| state.to_string())
+}
 
 fn features(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
     let features = |domain: &Domain| domain.features.clone().unwrap_or_default();
     let (source, target) = (features(source), features(target));
-    for (feature, state) in FEATURES {
-        let (origin, target) = (state(&source), state(&target));
+    for (feature, state_of) in FEATURES {
+        let (origin, target) = (state_of(&source), state_of(&target));
         if origin != target {
             return Err(AbiMismatch::Feature { feature, target, origin });
         }

@@ -148,6 +148,9 @@ impl<'a> Input<'a> {
                 rest.children.push(Kept { node: node.clone(), place });
             }
         }
+        // Their order means nothing, but two definitions that say the same are to be equal.
+        rest.attributes.sort();
+        rest.children.sort_by(|one, other| one.name().cmp(&other.name()));
         rest
     }
 

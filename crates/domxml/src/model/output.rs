@@ -93,14 +93,17 @@ impl Output {
         // By name: which kept elements wait, and how many of that name have been put out.
         let mut waiting: BTreeMap<&str, (VecDeque<usize>, usize)> = BTreeMap::new();
         for (index, piece) in kept.iter().enumerate() {
-            if let Node::Element(element) = &piece.node {
-                waiting.entry(&element.name).or_default().0.push_back(index);
+            if let Some(name) = piece.name() {
+                waiting.entry(name).or_default().0.push_back(index);
             }
         }
         let mut is_placed = vec![false; kept.len()];
         for child in std::mem::take(&mut self.children) {
             if let Some((queue, count)) = child.name().and_then(|name| waiting.get_mut(name)) {
-                while let Some(index) = queue.pop_front_if(|index| kept[*index].place <= *count) {
+                while let Some(&index) = queue.front()
+                    && kept[index].place <= *count
+                {
+                    queue.pop_front();
                     self.children.push(Piece::Kept(kept[index].node.clone()));
                     is_placed[index] = true;
                     *count += 1;
