@@ -1,0 +1,4 @@
+//! Hands what libFuzzer comes up with to [`ferry_fuzz::layouts`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ferry_fuzz::layouts(data));
