@@ -37,6 +37,11 @@ impl Element {
         Self { name: name.into(), ..Self::default() }
     }
 
+    /// The element as a document, laid out as stock does: two spaces a level, single quotes.
+    pub fn format(&self) -> String {
+        crate::writer::write_element_document(self)
+    }
+
     /// The value of the attribute `name`.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

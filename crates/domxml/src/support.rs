@@ -8,8 +8,10 @@ use std::fmt;
 
 use crate::model::{Output, Piece};
 use crate::reader::shorten;
-use crate::storage::{BackingStore, Location, Source};
-use crate::{Domain, Element, FormatOptions, Node};
+use crate::{
+    BackingStore, Disk, Domain, Element, FormatOptions, LinkState, Location, Node, Source, Tray,
+    VcpuPlacement,
+};
 
 /// What stands in the way. On the wire: code 67, `unsupported configuration: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,24 +77,68 @@ impl Domain {
     }
 }
 
+/// A part of a disk that the model knows and nothing behind it does yet.
+struct RefusedOnDisk {
+    path: &'static str,
+    reason: &'static str,
+    is_there: fn(&Disk) -> bool,
+}
+
+const REFUSED_ON_DISK: &[RefusedOnDisk] = &[
+    RefusedOnDisk {
+        path: "source",
+        reason: "disk type 'volume' needs a storage pool, and there are none",
+        is_there: |disk| sources(disk).any(|source| matches!(source.location, Location::Volume { .. })),
+    },
+    RefusedOnDisk {
+        path: "transient",
+        reason: "what the guest writes would be kept",
+        is_there: |disk| disk.transient,
+    },
+    RefusedOnDisk {
+        path: "target/@tray",
+        reason: "a medium in an open tray would be seen by the guest",
+        is_there: |disk| disk.target.tray == Some(Tray::Open) && !disk.source.is_empty(),
+    },
+];
+
 /// What the model knows and we refuse all the same.
 fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
+    let refuse = |path: String, reason| Err(Unsupported { path, what: What::Modelled(reason) });
+    if domain.vcpus.placement == Some(VcpuPlacement::Auto) {
+        return refuse("vcpu/@placement".to_owned(), "nobody advises on where processors run");
+    }
     for (index, disk) in domain.devices.disks.iter().enumerate() {
-        let refused = |reason| {
-            let path = format!("devices/disk[{}]/source", index + 1);
-            Err(Unsupported { path, what: What::Modelled(reason) })
-        };
-        let mut sources: Vec<&Source> = vec![&disk.source];
-        let mut below = disk.backing_store.as_ref();
-        while let Some(BackingStore::Image(image)) = below {
-            sources.push(&image.source);
-            below = image.backing_store.as_ref();
+        if let Some(refused) = REFUSED_ON_DISK.iter().find(|refused| (refused.is_there)(disk)) {
+            return refuse(format!("devices/disk[{}]/{}", index + 1, refused.path), refused.reason);
         }
-        if sources.iter().any(|source| matches!(source.location, Location::Volume { .. })) {
-            return refused("disk type 'volume' needs a storage pool, and there are none");
+    }
+    for (index, interface) in domain.devices.interfaces.iter().enumerate() {
+        if interface.link == Some(LinkState::Down) {
+            let path = format!("devices/interface[{}]/link", index + 1);
+            return refuse(path, "the guest would see the cable plugged in");
+        }
+    }
+    for (index, controller) in domain.devices.controllers.iter().enumerate() {
+        if controller.pcihole64.is_some() {
+            let path = format!("devices/controller[{}]/pcihole64", index + 1);
+            return refuse(path, "the size of the guest's 64-bit PCI window cannot be set");
         }
     }
     Ok(())
+}
+
+/// The disk's own source and those below it.
+fn sources(disk: &Disk) -> impl Iterator<Item = &Source> {
+    let mut below = disk.backing_store.as_ref();
+    let images = std::iter::from_fn(move || match below {
+        Some(BackingStore::Image(image)) => {
+            below = image.backing_store.as_ref();
+            Some(&image.source)
+        }
+        Some(BackingStore::End) | None => None,
+    });
+    std::iter::once(&disk.source).chain(images)
 }
 
 fn check_output<'a>(output: &'a Output, path: &mut Path<'a>) -> Result<(), Unsupported> {
@@ -175,4 +221,115 @@ fn flat(element: &Element) -> String {
         text.push_str(&flat(child));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Domain;
+
+    fn refusal(inside: &str, devices: &str) -> Option<String> {
+        let text = format!(
+            "<domain type='qemu'><name>a</name><memory>65536</memory><os><type>hvm</type></os>{inside}\
+             <devices>{devices}</devices></domain>"
+        );
+        Domain::parse(&text).unwrap().check_supported().err().map(|error| error.to_string())
+    }
+
+    fn refused(inside: &str, devices: &str, expected: &str) {
+        let text = format!("unsupported configuration: {expected}");
+        assert_eq!(refusal(inside, devices), Some(text), "{inside}{devices}");
+    }
+
+    #[test]
+    fn kept_parts_are_refused_by_their_path() {
+        refused("<genid/>", "", "element 'genid': <genid>");
+        refused(
+            "<features><hyperv><relaxed state='on'/></hyperv></features>",
+            "",
+            "element 'features/hyperv': <hyperv><relaxed state='on'>",
+        );
+        refused("", "<tpm model='tpm-crb'/>", "element 'devices/tpm': <tpm model='tpm-crb'>");
+        refused(
+            "",
+            "<disk><source file='/a'/><target dev='vda'/></disk>\
+             <disk><driver name='qemu' iothread='1'/><source file='/b'/><target dev='vdb'/></disk>",
+            "attribute 'devices/disk[2]/driver/@iothread' with value '1'",
+        );
+        refused(
+            "",
+            "<graphics type='vnc'/><graphics type='spice'/>",
+            "element 'devices/graphics[2]': <graphics type='spice'>",
+        );
+        refused("", "<input type='tablet'>text</input>", "text in element 'devices/input': text");
+    }
+
+    #[test]
+    fn unknown_words_are_refused_not_dropped() {
+        refused("<clock offset='lunar'/>", "", "element 'clock': <clock offset='lunar'>");
+        refused("<on_crash>sulk</on_crash>", "", "element 'on_crash': <on_crash>");
+        refused(
+            "",
+            "<video><model type='qxl'/></video>",
+            "element 'devices/video': <video><model type='qxl'>",
+        );
+        refused(
+            "",
+            "<controller type='usb' model='what'/>",
+            "attribute 'devices/controller/@model' with value 'what'",
+        );
+        refused(
+            "",
+            "<memballoon model='virtio'><address type='ccw'/></memballoon>",
+            "element 'devices/memballoon/address': <address type='ccw'>",
+        );
+        refused(
+            "",
+            "<memballoon model='virtio'><address type='pci' uid='1'/></memballoon>",
+            "element 'devices/memballoon/address': <address type='pci' uid='1'>",
+        );
+    }
+
+    #[test]
+    fn modelled_parts_that_nothing_gives_are_refused() {
+        refused(
+            "",
+            "<disk type='volume'><source pool='p' volume='v'/><target dev='vda'/></disk>",
+            "element 'devices/disk[1]/source': disk type 'volume' needs a storage pool, and there are none",
+        );
+        refused(
+            "",
+            "<disk><source file='/a'/><target dev='vda'/><transient/></disk>",
+            "element 'devices/disk[1]/transient': what the guest writes would be kept",
+        );
+        refused(
+            "<vcpu placement='auto'>1</vcpu>",
+            "",
+            "element 'vcpu/@placement': nobody advises on where processors run",
+        );
+    }
+
+    #[test]
+    fn what_does_not_change_the_guest_is_accepted() {
+        assert_eq!(
+            refusal("<seclabel type='none'/><resource><partition>/m</partition></resource>", ""),
+            None
+        );
+        assert_eq!(
+            refusal("<cputune><shares>9</shares></cputune><metadata><x:y xmlns:x='z'/></metadata>", ""),
+            None
+        );
+        assert_eq!(
+            refusal(
+                "",
+                "<disk><source file='/a'><seclabel relabel='no'/></source><target dev='vda'/></disk>"
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn a_long_element_is_cut_off_in_the_text() {
+        let text = refusal("", &format!("<tpm model='{}'/>", "x".repeat(100_000))).unwrap();
+        assert!(text.len() < 400, "{}", text.len());
+    }
 }

@@ -12,6 +12,13 @@ pub(crate) fn write_document(root: &Output) -> String {
     text
 }
 
+/// A kept element as a document of its own, with a line break at its end.
+pub(crate) fn write_element_document(root: &Element) -> String {
+    let mut text = String::new();
+    write_element(&mut text, root, 0, Style::Stock);
+    text
+}
+
 fn write_output(text: &mut String, output: &Output, depth: usize) {
     open(text, &output.name, depth);
     for (name, value, _) in &output.attributes {
