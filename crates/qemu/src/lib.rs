@@ -6,6 +6,7 @@
 
 pub mod capabilities;
 pub mod probe;
+pub mod host_caps;
 
 pub mod machine;
 pub mod pci;
