@@ -5,8 +5,8 @@
 //! socket, or reads a clock: answers come in as arguments, and commands go out as values.
 
 pub mod capabilities;
-pub mod probe;
 pub mod host_caps;
+pub mod probe;
 
 pub mod machine;
 pub mod pci;
@@ -16,6 +16,7 @@ pub mod validate;
 
 pub mod aliases;
 pub mod blockgraph;
+pub mod live;
 pub mod qcow2;
 
 pub mod command_line;

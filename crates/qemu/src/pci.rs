@@ -396,7 +396,7 @@ mod tests {
     }
 
     fn names(buses: &Buses) -> Vec<&'static str> {
-        buses.models().map(|(_, model)| model.name()).collect()
+        buses.models().map(|(_, model)| model.as_str()).collect()
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use ferry_domxml::address::{Address, DriveAddress};
 use ferry_domxml::chardev::{
-    ConsoleTarget, ConsoleTargetType, Serial, SerialModel, SerialTarget, SerialTargetType,
+    Backend, ConsoleTarget, ConsoleTargetType, Serial, SerialModel, SerialTarget, SerialTargetType,
+    SocketMode,
 };
 use ferry_domxml::clock::{Clock, ClockOffset};
 use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, VcpuPlacement};
@@ -199,8 +200,14 @@ pub(super) fn interfaces(domain: &mut Domain, capabilities: &Capabilities, rando
     }
 }
 
-/// Targets of serial ports, and which of the consoles is one.
+/// Targets of serial ports, which of the consoles is one, and sockets that are the daemon's to choose.
 pub(super) fn chardevs(domain: &mut Domain) -> Result<(), CompleteError> {
+    for channel in &mut domain.devices.channels {
+        if let Backend::Unix { path: None, mode } = &mut channel.source.backend {
+            // Who listens is clear once the daemon has chosen the path; stock does not write it either.
+            *mode = SocketMode::Connect;
+        }
+    }
     super::implicit::serial_console(domain)?;
     let serials = &mut domain.devices.serials;
     for serial in serials.iter_mut() {

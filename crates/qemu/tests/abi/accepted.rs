@@ -1,0 +1,153 @@
+//! The installed QEMU takes every fixture's command line: it is started paused, asked over QMP how it is,
+//! and told to quit. Passed by where no QEMU is installed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ferry_domxml::Domain;
+use ferry_domxml::chardev::{Backend, ChardevSource, Log};
+use ferry_domxml::display::Graphics;
+use ferry_domxml::interface::Network;
+use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source};
+use ferry_qemu::{Launch, command_line};
+
+use super::common::{capabilities, defined, launch, started};
+use super::fixtures::{input, names};
+
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+const QEMU_IMG: &str = "/usr/bin/qemu-img";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_installed_qemu_takes_every_fixture() {
+    if !Path::new(QEMU).exists() || !Path::new(QEMU_IMG).exists() {
+        eprintln!("no QEMU is installed: passed by");
+        return;
+    }
+    let version = Command::new(QEMU).arg("--version").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let known = ["7.2", "10.0"].into_iter().find(|known| version.contains(&format!("version {known}.")));
+    let Some(known) = known else {
+        eprintln!("no captured capabilities of {version}: passed by");
+        return;
+    };
+    let capabilities = capabilities(known);
+    for name in names() {
+        for incoming in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut domain = defined(&input(&name), &capabilities);
+            settle_in(&mut domain, folder.path());
+            let mut live = started(&domain);
+            move_ends(&mut live, folder.path());
+            let launch = Launch { incoming, chardevs: Default::default(), ..launch(&live) };
+            let line = command_line(&live, &capabilities, &launch).unwrap();
+            let monitor = folder.path().join("qmp");
+            let argv = line.argv.iter().map(|word| {
+                word.replace("id=charmonitor,fd=3,", &format!("id=charmonitor,path={},", monitor.display()))
+            });
+            let argv: Vec<String> = argv.collect();
+            let status = run(&argv, &monitor).unwrap_or_else(|words| panic!("{name}: {words}"));
+            assert_eq!(status, if incoming { "inmigrate" } else { "prelaunch" }, "{name}");
+        }
+    }
+}
+
+/// Images in the folder, and no back end that needs the host's network.
+fn settle_in(domain: &mut Domain, folder: &Path) {
+    for disk in &mut domain.devices.disks {
+        let format = disk.format();
+        image(&mut disk.source, format, folder);
+        let mut below = disk.backing_store.as_mut();
+        while let Some(BackingStore::Image(backing)) = below {
+            image(&mut backing.source, backing.format.unwrap_or(ImageFormat::Raw), folder);
+            below = backing.backing_store.as_mut();
+        }
+    }
+    for card in &mut domain.devices.interfaces {
+        card.source.network = Network::User;
+    }
+}
+
+fn image(source: &mut Source, format: ImageFormat, folder: &Path) {
+    let Some(path) = source.path() else { return };
+    let path = folder.join(path.trim_start_matches("/images/")).to_str().unwrap().to_owned();
+    let made = Command::new(QEMU_IMG)
+        .args(["create", "-q", "-f", format.as_str(), &path, "1440k"])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    source.location = Location::File(Some(path));
+}
+
+/// Sockets and logs in the folder, a VNC port that is free.
+fn move_ends(live: &mut Domain, folder: &Path) {
+    let inside = |path: &mut String| {
+        let file = path.rsplit('/').next().unwrap().to_owned();
+        *path = folder.join(file).to_str().unwrap().to_owned();
+    };
+    let end = |source: &mut ChardevSource, log: &mut Option<Log>| {
+        match &mut source.backend {
+            Backend::File { path, .. } | Backend::Unix { path: Some(path), .. } => inside(path),
+            _ => {}
+        }
+        if let Some(log) = log {
+            inside(&mut log.file);
+        }
+    };
+    live.devices.serials.iter_mut().for_each(|device| end(&mut device.source, &mut device.log));
+    live.devices.channels.iter_mut().for_each(|device| end(&mut device.source, &mut device.log));
+    for Graphics::Vnc(vnc) in &mut live.devices.graphics {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        vnc.port = Some(free.into());
+    }
+}
+
+/// Starts QEMU, asks for its state, ends it. `Err` has its last words.
+fn run(argv: &[String], monitor: &Path) -> Result<String, String> {
+    let mut qemu = Command::new(&argv[0])
+        .args(&argv[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = status(&mut qemu, monitor);
+    if status.is_none() {
+        let _ = qemu.kill();
+    }
+    let output = qemu.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    match status {
+        Some(status) if output.status.success() => Ok(status),
+        _ => Err(format!("{words}\n{}", argv.join("\n"))),
+    }
+}
+
+fn status(qemu: &mut Child, monitor: &Path) -> Option<String> {
+    let begin = Instant::now();
+    let stream = loop {
+        match UnixStream::connect(monitor) {
+            Ok(stream) => break stream,
+            Err(_) if qemu.try_wait().unwrap().is_some() || begin.elapsed() > DEADLINE => return None,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut replies = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut ask = |command: &str| {
+        writeln!(&stream, "{{\"execute\":\"{command}\"}}").ok()?;
+        loop {
+            let reply: serde_json::Value = serde_json::from_str(&replies.next()?.ok()?).ok()?;
+            if let Some(answer) = reply.get("return") {
+                return Some(answer.clone());
+            }
+        }
+    };
+    ask("qmp_capabilities")?;
+    let status = ask("query-status")?["status"].as_str()?.to_owned();
+    ask("quit")?;
+    Some(status)
+}

@@ -1,0 +1,150 @@
+//! Completion and command line against stock's results in `../shared/xml-samples`, when that folder is there.
+//!
+//! A sample whose definition has an element that is not supported yet must be refused with that element's
+//! name; every other one must come out as stock's does. The table of all samples is printed.
+
+use std::path::PathBuf;
+
+use ferry_domxml::{Domain, FormatOptions};
+use ferry_qemu::capabilities::Capabilities;
+use ferry_qemu::{Origin, complete, validate};
+use serde_json::Value;
+
+use super::common::{capabilities, counted, differences, line, normal, without_host};
+
+/// Samples with something that is not supported yet, and a word of it.
+const REFUSED: &[(&str, &str)] = &[
+    ("boot-order", "disk"),
+    ("cpu-numa1", "numa"),
+    ("firmware-manual-efi", "loader"),
+    ("hyperv", "hyperv"),
+    ("iothreads-disk", "iothread"),
+    ("memory-hotplug", "maxMemory"),
+    ("pstore-acpi-erst", "pstore"),
+    ("tpm-emulator", "tpm"),
+    ("vhost-vsock", "vsock"),
+    ("virtio-options-disk-iommu", "iommu"),
+    ("vm-cloud-instance", "sysinfo"),
+    ("vm-windows-uefi", "firmware"),
+];
+
+fn folder() -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/xml-samples");
+    path.is_dir().then_some(path)
+}
+
+#[test]
+fn samples_become_what_stock_makes_of_them() {
+    let Some(folder) = folder() else {
+        eprintln!("../shared/xml-samples is not there: passed by");
+        return;
+    };
+    let capabilities = capabilities("10.0");
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".out.xml").map(str::to_owned))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 40, "only {} samples", names.len());
+
+    let mut failed = Vec::new();
+    for name in &names {
+        let read = |suffix: &str| std::fs::read_to_string(folder.join(format!("{name}{suffix}"))).ok();
+        let verdict = sample(
+            &read(".xml").unwrap(),
+            &read(".out.xml").unwrap(),
+            || {
+                let (launched, text) = match read(".launch.json") {
+                    Some(text) => (true, text),
+                    None => (false, read(".args.json").unwrap()),
+                };
+                (launched, serde_json::from_str::<Value>(&text).unwrap()["normal"].clone())
+            },
+            &capabilities,
+        );
+        let expected = REFUSED.iter().find(|(refused, _)| refused == name);
+        let ok = match (&verdict, expected) {
+            (Verdict::Same, None) => true,
+            (Verdict::Refused(text), Some((_, word))) => text.contains(word),
+            (Verdict::Same | Verdict::Refused(_) | Verdict::Differs(_), _) => false,
+        };
+        println!("{name:32} {verdict}");
+        if !ok {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "not as expected: {failed:?}");
+}
+
+enum Verdict {
+    Same,
+    Differs(Vec<String>),
+    Refused(String),
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Same => out.write_str("same"),
+            Self::Refused(text) => write!(out, "refused: {text}"),
+            Self::Differs(where_) => {
+                out.write_str("differs")?;
+                where_.iter().try_for_each(|place| write!(out, "\n    {place}"))
+            }
+        }
+    }
+}
+
+fn sample(
+    text: &str,
+    expected: &str,
+    normal_form: impl FnOnce() -> (bool, Value),
+    capabilities: &Capabilities,
+) -> Verdict {
+    let mut domain = Domain::parse(text).unwrap();
+    if let Err(refused) = domain.check_supported() {
+        return Verdict::Refused(refused.to_string());
+    }
+    if let Err(refused) = complete(&mut domain, capabilities, Origin::Define, &mut counted()) {
+        return Verdict::Refused(refused.to_string());
+    }
+    let mut differing = Vec::new();
+    if let Err(refused) = validate(&domain, capabilities) {
+        differing.push(format!("validate: {refused}"));
+    }
+    let ours = domain.format(FormatOptions::INACTIVE);
+    let theirs = Domain::parse(expected).unwrap().format(FormatOptions::INACTIVE);
+    differing.extend(lines(&ours, &theirs));
+
+    let mut again = domain.clone();
+    complete(&mut again, capabilities, Origin::Define, &mut counted()).unwrap();
+    if again != domain {
+        differing.push("completing it again changes it".to_owned());
+    }
+
+    let (launched, expected) = normal_form();
+    let mut line = line(&domain, capabilities);
+    if !launched {
+        // The conversion does not look into images.
+        line.argv.iter_mut().for_each(|word| *word = word.replace(",\"backing\":null", ""));
+    }
+    differing.extend(differences(&without_host(normal(&line.argv)), &without_host(expected)));
+    if differing.is_empty() { Verdict::Same } else { Verdict::Differs(differing) }
+}
+
+/// Lines that only one of two texts has.
+fn lines(ours: &str, theirs: &str) -> Vec<String> {
+    if ours == theirs {
+        return Vec::new();
+    }
+    let only = |sign, one: &str, other: &str| -> Vec<String> {
+        let other: Vec<&str> = other.lines().collect();
+        one.lines().filter(|line| !other.contains(line)).map(|line| format!("{sign} {line}")).collect()
+    };
+    let mut differing = only('+', ours, theirs);
+    differing.extend(only('-', theirs, ours));
+    if differing.is_empty() {
+        differing.push("XML lines in another order".to_owned());
+    }
+    differing
+}
