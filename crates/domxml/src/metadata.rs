@@ -1,6 +1,7 @@
 //! `<metadata>`: other programs' data, kept as it came.
 
 use crate::model::{Flatten, Input, Output, Refusal};
+use crate::writer::write_opaque;
 use crate::{Element, Node};
 
 /// Other programs' data. Every entry has a namespace of its own; we read none of them.
@@ -14,6 +15,26 @@ impl Metadata {
     /// The top-level entries.
     pub fn entries(&self) -> impl Iterator<Item = &Element> {
         self.element.elements()
+    }
+
+    /// The first entry in the namespace `uri` as a document of its own. As stock answers it: names in that
+    /// namespace lose their prefix.
+    pub fn entry(&self, uri: &str) -> Option<String> {
+        let entry = self.entries().find(|entry| {
+            let declaration = declaration(entry);
+            entry.attribute(&declaration).or_else(|| self.element.attribute(&declaration)) == Some(uri)
+        })?;
+        let own = declaration(entry);
+        let mut document = without_prefix(entry, own.strip_prefix("xmlns:"));
+        document.attributes.retain(|(name, _)| *name != own);
+        // What it borrows from the metadata around it has to come along.
+        for (name, value) in &self.element.attributes {
+            let is_used = name.strip_prefix("xmlns:").is_some_and(|prefix| uses_prefix(&document, prefix));
+            if is_used && document.attribute(name).is_none() {
+                document.attributes.push((name.clone(), value.clone()));
+            }
+        }
+        Some(write_opaque(&document))
     }
 }
 
@@ -57,9 +78,53 @@ pub(crate) fn settle_namespaces(root: &mut Element) {
     }
 }
 
+/// The attribute that declares the namespace of an element's name.
+fn declaration(element: &Element) -> String {
+    match element.name.split_once(':') {
+        Some((prefix, _)) => format!("xmlns:{prefix}"),
+        None => "xmlns".to_owned(),
+    }
+}
+
+/// A copy in which no name has `prefix`.
+fn without_prefix(element: &Element, prefix: Option<&str>) -> Element {
+    let strip = |name: &str| match name.split_once(':') {
+        Some((found, local)) if Some(found) == prefix => local.to_owned(),
+        Some(_) | None => name.to_owned(),
+    };
+    let attributes = element.attributes.iter().map(|(name, value)| (strip(name), value.clone())).collect();
+    let children = element.children.iter().map(|node| match node {
+        Node::Element(child) => Node::Element(without_prefix(child, prefix)),
+        Node::Text(_) | Node::Comment(_) | Node::Instruction(_) => node.clone(),
+    });
+    Element { name: strip(&element.name), attributes, children: children.collect() }
+}
+
 fn uses_prefix(element: &Element, prefix: &str) -> bool {
     let has_prefix = |name: &str| name.split_once(':').is_some_and(|(found, _)| found == prefix);
     has_prefix(&element.name)
         || element.attributes.iter().any(|(name, _)| has_prefix(name))
         || element.elements().any(|child| uses_prefix(child, prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Domain;
+
+    #[test]
+    fn an_entry_is_found_by_its_namespace_and_loses_its_prefix() {
+        let text = "<domain type='qemu' xmlns:top='urn:top'><name>a</name><memory>1</memory><os><type>hvm</type></os>\
+            <metadata><top:x top:y='1' z='2'><top:w/>t</top:x>\
+            <app:foo xmlns:app='urn:foo' xmlns:o='urn:o' a='1'><app:bar o:q='1'>x</app:bar><o:p/><top:p/></app:foo>\
+            <d xmlns='urn:default'><e/></d></metadata></domain>";
+        let metadata = Domain::parse(text).unwrap().metadata.unwrap();
+        let entry = |uri| metadata.entry(uri);
+        assert_eq!(entry("urn:top").unwrap(), "<x y=\"1\" z=\"2\"><w/>t</x>");
+        assert_eq!(
+            entry("urn:foo").unwrap(),
+            "<foo xmlns:o=\"urn:o\" a=\"1\" xmlns:top=\"urn:top\">\n  <bar o:q=\"1\">x</bar>\n  <o:p/>\n  <top:p/>\n</foo>"
+        );
+        assert_eq!(entry("urn:default").unwrap(), "<d>\n  <e/>\n</d>");
+        assert_eq!(entry("urn:none"), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! How typed elements are declared: one table per element, read and written from the same rows.
 //!
-//! [`element!`] declares a struct together with where each field stands in the XML; [`values!`] declares the
+//! `element!` declares a struct together with where each field stands in the XML; `values!` declares the
 //! words of an attribute. The order of the rows is the order of the output. What a table does not name is
 //! kept in the struct's [`Rest`], is written back, and is what `check_supported` refuses. A word that an enum
 //! does not know is treated the same way: an optional attribute stays in `Rest`, and an element that cannot be

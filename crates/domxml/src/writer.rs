@@ -19,6 +19,14 @@ pub(crate) fn write_element_document(root: &Element) -> String {
     text
 }
 
+/// One element in the library's style, without a line break at its end.
+pub(crate) fn write_opaque(element: &Element) -> String {
+    let mut text = String::new();
+    write_element(&mut text, element, 0, Style::Library);
+    text.truncate(text.trim_end().len());
+    text
+}
+
 fn write_output(text: &mut String, output: &Output, depth: usize) {
     open(text, &output.name, depth);
     for (name, value, _) in &output.attributes {
