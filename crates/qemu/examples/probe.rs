@@ -19,14 +19,20 @@ use std::time::Instant;
 fn main() -> Result<(), Box<dyn Error>> {
     let binary = std::env::args().nth(1).ok_or("usage: probe QEMU-BINARY")?;
     let start = Instant::now();
-    let mut capabilities = ask(&binary, Probe::of_binary())?.finish()?;
-    let binary_time = start.elapsed();
-    match ask(&binary, Probe::of_kvm()).and_then(|probe| Ok(probe.finish_into(&mut capabilities)?)) {
-        Ok(()) => eprintln!("KVM starts"),
-        Err(error) => eprintln!("KVM does not start: {error}"),
-    }
-    eprintln!("{binary_time:?} for the binary, {:?} with KVM", start.elapsed());
+    let capabilities = capabilities(&binary)?;
+    let accelerators: Vec<_> =
+        capabilities.accelerators.keys().map(|accelerator| accelerator.as_str()).collect();
+    eprintln!("{:?} for accelerators {}", start.elapsed(), accelerators.join(" and "));
     print(&capabilities)
+}
+
+/// What the binary can do, with the emulator and, where QEMU starts with it, with KVM.
+pub(crate) fn capabilities(binary: &str) -> Result<Capabilities, Box<dyn Error>> {
+    let mut capabilities = ask(binary, Probe::of_binary())?.finish()?;
+    if let Ok(probe) = ask(binary, Probe::of_kvm()) {
+        probe.finish_into(&mut capabilities)?;
+    }
+    Ok(capabilities)
 }
 
 /// Runs one probe to its end. QEMU has ended when this returns.

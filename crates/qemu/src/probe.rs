@@ -314,3 +314,127 @@ fn cpu_models(answer: Vec<CpuDefinition>) -> Vec<CpuModel> {
 fn names(properties: Vec<PropertyInfo>) -> BTreeSet<String> {
     properties.into_iter().map(|property| property.name).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferry_qmp::{Incoming, Session};
+    use serde_json::json;
+
+    /// A QEMU that answers from a table; what is not in it is refused.
+    fn answers(probe: &Probe, answer: impl Fn(&Question) -> Option<Value>) -> Vec<Reply> {
+        let mut session = Session::new(0);
+        session
+            .handle_bytes(b"{\"QMP\":{\"version\":{\"qemu\":{\"major\":9,\"minor\":0,\"micro\":0}}}}\n{\"return\":{}}\n")
+            .unwrap();
+        let mut replies = vec![];
+        for (number, question) in (1..).zip(probe.questions()) {
+            session.submit(question.request().unwrap());
+            while session.poll_output().is_some() {}
+            let id = format!("0-{number}");
+            let message = match answer(question) {
+                Some(value) => json!({"return": value, "id": id}),
+                None => json!({"error": {"class": "DeviceNotFound", "desc": "no"}, "id": id}),
+            };
+            session.handle_bytes(format!("{message}\n").as_bytes()).unwrap();
+            while let Some(incoming) = session.poll_event() {
+                if let Incoming::Reply(reply) = incoming {
+                    replies.push(reply);
+                }
+            }
+        }
+        replies
+    }
+
+    /// The least that a QEMU can answer.
+    fn least(question: &Question) -> Option<Value> {
+        match question {
+            Question::Version => Some(json!({"qemu": {"major": 9, "minor": 1, "micro": 2}, "package": "p"})),
+            Question::Target => Some(json!({"arch": "x86_64"})),
+            Question::Kvm => Some(json!({"enabled": false, "present": true})),
+            Question::MaxCpu => Some(json!({"model": {"name": "base", "props": {
+                "aes": true, "avx": false, "vendor": "GenuineIntel", "family": 6}}})),
+            Question::Device("virtio-blk-pci") => Some(json!([{"name": "drive", "type": "str"}])),
+            Question::Device(_) => None,
+            _ => Some(json!([])),
+        }
+    }
+
+    fn run(mut probe: Probe, answer: impl Fn(&Question) -> Option<Value>) -> Result<Probe, ProbeError> {
+        for reply in answers(&probe, answer) {
+            probe.handle_reply(&reply)?;
+        }
+        Ok(probe)
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_left_out() {
+        let found = run(Probe::of_binary(), least).unwrap().finish().unwrap();
+        assert_eq!(found.devices.keys().collect::<Vec<_>>(), ["virtio-blk-pci"]);
+        assert!(found.device_has("virtio-blk-pci", "drive"));
+        assert_eq!((found.version.to_string().as_str(), found.kvm_built_in), ("9.1.2", true));
+        assert_eq!(found.accelerators.keys().collect::<Vec<_>>(), [&Accelerator::Tcg]);
+    }
+
+    #[test]
+    fn kvm_is_added_to_what_the_binary_said() {
+        let mut found = run(Probe::of_binary(), least).unwrap().finish().unwrap();
+        run(Probe::of_kvm(), least).unwrap().finish_into(&mut found).unwrap();
+        let kvm = &found.accelerators[&Accelerator::Kvm];
+        assert_eq!(kvm.max_cpu, [("aes".to_owned(), true), ("avx".to_owned(), false)].into());
+        assert_eq!(kvm.max_cpu_vendor.as_deref(), Some("GenuineIntel"));
+    }
+
+    #[test]
+    fn a_refusal_of_what_every_qemu_answers_is_an_error() {
+        for refused in OF_BINARY.into_iter().chain(OF_ACCELERATOR) {
+            let outcome =
+                run(Probe::of_binary(), |question| if *question == refused { None } else { least(question) });
+            let Err(ProbeError::Answer { question, .. }) = outcome else {
+                panic!("{refused:?} may be refused")
+            };
+            assert_eq!(question, refused);
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_an_error() {
+        for question in Probe::of_binary().questions() {
+            let odd = |asked: &Question| if asked == question { Some(json!("x")) } else { least(asked) };
+            assert!(matches!(run(Probe::of_binary(), odd), Err(ProbeError::Answer { .. })), "{question:?}");
+        }
+    }
+
+    #[test]
+    fn every_question_has_one_answer() {
+        let all = answers(&Probe::of_kvm(), least);
+        let mut probe = Probe::of_kvm();
+        probe.handle_reply(&all[0]).unwrap();
+        let mut found = Capabilities::default();
+        assert!(matches!(
+            probe.finish_into(&mut found),
+            Err(ProbeError::Missing { question: Question::MaxCpu })
+        ));
+        assert_eq!(found, Capabilities::default());
+        let mut probe = run(Probe::of_kvm(), least).unwrap();
+        assert!(matches!(probe.handle_reply(&all[0]), Err(ProbeError::Surplus)));
+    }
+
+    #[test]
+    fn another_architecture_is_refused() {
+        let arm = |question: &Question| match question {
+            Question::Target => Some(json!({"arch": "aarch64"})),
+            _ => least(question),
+        };
+        let error = run(Probe::of_binary(), arm).unwrap().finish().unwrap_err();
+        assert_eq!(error.to_string(), "unsupported architecture aarch64: only x86_64 is supported");
+    }
+
+    #[test]
+    fn qemu_is_started_without_the_users_files() {
+        let arguments = Probe::of_kvm().arguments("unix:/run/x").join(" ");
+        let expected =
+            "-S -no-user-config -nodefaults -display none -machine none -accel kvm -qmp unix:/run/x";
+        assert_eq!(arguments, expected);
+    }
+}

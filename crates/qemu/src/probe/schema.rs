@@ -76,3 +76,77 @@ impl<'a> Schema<'a> {
         tag.map(|tag| tag.values.iter().cloned().collect()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// `object-add` with two kinds, a command that takes a list of an enum, and types that refer to each other in
+    /// a circle.
+    fn entries() -> Vec<SchemaEntry> {
+        serde_json::from_value(json!([
+            {"name": "object-add", "meta-type": "command", "arg-type": "1", "ret-type": "0"},
+            {"name": "0", "meta-type": "object", "members": []},
+            {"name": "1", "meta-type": "object", "tag": "qom-type",
+             "members": [{"name": "qom-type", "type": "2"}, {"name": "id", "type": "str"}],
+             "variants": [{"case": "secret", "type": "3"}, {"case": "iothread", "type": "missing"}]},
+            {"name": "2", "meta-type": "enum", "values": ["secret", "iothread", "can-bus"],
+             "members": [{"name": "secret"}, {"name": "iothread"}, {"name": "can-bus"}]},
+            {"name": "3", "meta-type": "object", "members": [{"name": "data", "type": "3", "default": null}]},
+            {"name": "set", "meta-type": "command", "arg-type": "4", "ret-type": "0", "allow-oob": true},
+            {"name": "4", "meta-type": "object", "members": [{"name": "list", "type": "[5]"}]},
+            {"name": "[5]", "meta-type": "array", "element-type": "5"},
+            {"name": "5", "meta-type": "object", "members": [{"name": "kind", "type": "2"}]},
+            {"name": "STOP", "meta-type": "event", "arg-type": "0"},
+            {"name": "str", "meta-type": "builtin", "json-type": "string"},
+            {"name": "odd", "meta-type": "command", "arg-type": "[6]"},
+            {"name": "[6]", "meta-type": "array", "element-type": "[6]"}
+        ]))
+        .unwrap()
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn kinds_have_the_common_members_and_their_own() {
+        let entries = entries();
+        let kinds = Schema::new(&entries).kinds("object-add");
+        let expected = [
+            ("can-bus", set(&["id", "qom-type"])),
+            ("iothread", set(&["id", "qom-type"])),
+            ("secret", set(&["data", "id", "qom-type"])),
+        ];
+        assert_eq!(kinds, expected.map(|(name, members)| (name.to_owned(), members)).into());
+    }
+
+    #[test]
+    fn values_are_found_through_lists() {
+        let entries = entries();
+        let schema = Schema::new(&entries);
+        assert_eq!(schema.values("set", &["list", "kind"]), set(&["can-bus", "iothread", "secret"]));
+        assert_eq!(schema.values("set", &["list", "colour"]), set(&[]));
+        assert_eq!(schema.values("object-add", &["secret", "data"]), set(&[]));
+    }
+
+    #[test]
+    fn what_is_missing_or_goes_in_circles_is_empty() {
+        let entries = entries();
+        let schema = Schema::new(&entries);
+        assert_eq!(schema.kinds("no-such-command"), BTreeMap::new());
+        assert_eq!(schema.kinds("STOP"), BTreeMap::new());
+        assert_eq!(schema.kinds("set"), BTreeMap::new());
+        assert_eq!(schema.kinds("odd"), BTreeMap::new());
+        assert_eq!(schema.values("odd", &["x", "x"]), set(&[]));
+    }
+
+    #[test]
+    fn commands_have_their_arguments() {
+        let entries = entries();
+        let commands = Schema::new(&entries).commands();
+        assert_eq!(commands["set"], set(&["list"]));
+        assert_eq!(commands.keys().collect::<Vec<_>>(), ["object-add", "odd", "set"]);
+    }
+}
