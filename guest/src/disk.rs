@@ -27,6 +27,14 @@ const APPEAR_US: u64 = 1_000_000;
 /// How often a share of the work is done, microseconds.
 const TICK_US: u64 = 20_000;
 
+/// Held while a block is written.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Lets the write in hand finish and no other begin: a kernel that powers off fails them, which would look like damage.
+pub(crate) fn stop() {
+    std::mem::forget(WRITING.lock());
+}
+
 /// A block in memory, aligned as a direct write wants it.
 #[repr(align(4096))]
 struct Block([u8; PAGE_SIZE]);
@@ -178,6 +186,7 @@ fn run(console: &Console, disk: &Disk) {
     loop {
         clock::sleep_until_us(clock::monotonic_us() + TICK_US);
         for _ in 0..pace.pages_due(clock::monotonic_us(), disk.rate.load(Relaxed)) {
+            let _writing = WRITING.lock();
             disk.write_next(console);
         }
     }

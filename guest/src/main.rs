@@ -109,6 +109,7 @@ fn mount_all() -> io::Result<()> {
 
 /// Ends the guest. Does not return unless the kernel refuses.
 fn power(command: RebootCommand) {
+    disk::stop();
     rustix::fs::sync();
     let _ = reboot(command);
 }

@@ -1,5 +1,6 @@
 //! The tests' guests: their images, their kernel command lines, and the domain XML that an operator would write.
 
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +20,16 @@ pub struct LinuxImage {
 
 impl LinuxImage {
     /// Makes it, or finds it in the cache: a stock kernel, and a ramdisk with our init and the kernel's virtio modules.
+    /// `FERRY_GUEST_KERNEL` and `FERRY_GUEST_INITRD` name one that was made before.
     ///
     /// # Errors
     /// What [`kernel::stock`] and [`programs::guest_init`] give.
     pub fn ready(cache: &Cache) -> Result<Self> {
+        if let (Some(kernel), Some(initrd)) =
+            (env::var_os("FERRY_GUEST_KERNEL"), env::var_os("FERRY_GUEST_INITRD"))
+        {
+            return Ok(Self { kernel: kernel.into(), initrd: initrd.into() });
+        }
         let kernel = kernel::stock(cache)?;
         let init_path = programs::guest_init()?;
         let init = fs::read(&init_path).map_err(Error::io(format!("{init_path:?}")))?;

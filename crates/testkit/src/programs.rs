@@ -96,7 +96,7 @@ fn once(name: &str, build: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> 
 
 fn cargo(target: &Path) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()).arg("--offline").env("CARGO_TARGET_DIR", target);
+    cargo.current_dir(workspace()).env("CARGO_TARGET_DIR", target);
     cargo
 }
 

@@ -18,12 +18,14 @@ use ferry_testkit::virsh::Virsh;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// An echo service, as the guest has one.
-const ECHO: &str = "import socketserver\n\
-    class Echo(socketserver.StreamRequestHandler):\n    \
-        def handle(self):\n        \
-            while data := self.request.recv(65536): self.request.sendall(data)\n\
-    socketserver.ThreadingTCPServer(('', 7), Echo).serve_forever()";
+/// An echo service, as the guest has one, in a language that every Debian machine has.
+const ECHO: &str = r#"
+    use IO::Socket::INET;
+    my $port = IO::Socket::INET->new(LocalPort => 7, Listen => 5, ReuseAddr => 1) or die $!;
+    while (my $peer = $port->accept) {
+        while (defined(my $line = <$peer>)) { print $peer $line; $peer->flush }
+    }
+"#;
 
 fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -47,7 +49,7 @@ fn hosts_have_names_and_links_that_can_be_cut_and_healed() {
     assert_eq!(h1.sh("cat /run/mark").unwrap(), "here");
     assert!(h2.sh("cat /run/mark").is_err() && !std::path::Path::new("/run/mark").exists());
 
-    let _echo = h2.start(Launch::new("python3").args(["-c", ECHO]), "echo").unwrap();
+    let _echo = h2.start(Launch::new("perl").args(["-e", ECHO]), "echo").unwrap();
     wait_until("echo over the switch", SOON, || h1.echo(h2.address())).unwrap();
     h2.cut().unwrap();
     assert!(!h1.echo(h2.address()));
