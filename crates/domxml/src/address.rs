@@ -201,18 +201,18 @@ impl Model for Address {
                 multifunction: input.attribute("multifunction")?,
             }),
             AddressKind::Drive => Self::Drive(DriveAddress {
-                controller: number(input, "controller", MAX)?.unwrap_or(0),
-                bus: number(input, "bus", MAX)?.unwrap_or(0),
-                target: number(input, "target", MAX)?.unwrap_or(0),
-                unit: number(input, "unit", MAX)?.unwrap_or(0),
+                controller: input.attribute("controller")?.unwrap_or(0),
+                bus: input.attribute("bus")?.unwrap_or(0),
+                target: input.attribute("target")?.unwrap_or(0),
+                unit: input.attribute("unit")?.unwrap_or(0),
             }),
             AddressKind::VirtioSerial => Self::VirtioSerial(VirtioSerialAddress {
-                controller: number(input, "controller", MAX)?.unwrap_or(0),
-                bus: number(input, "bus", MAX)?.unwrap_or(0),
-                port: number(input, "port", MAX)?.unwrap_or(0),
+                controller: input.attribute("controller")?.unwrap_or(0),
+                bus: input.attribute("bus")?.unwrap_or(0),
+                port: input.attribute("port")?.unwrap_or(0),
             }),
             AddressKind::Usb => Self::Usb(UsbAddress {
-                bus: number(input, "bus", MAX)?.unwrap_or(0),
+                bus: input.attribute("bus")?.unwrap_or(0),
                 port: input.attribute("port")?,
             }),
             AddressKind::Isa => Self::Isa(IsaAddress {
@@ -220,11 +220,11 @@ impl Model for Address {
                 irq: number(input, "irq", MAX)?,
             }),
             AddressKind::Ccid => Self::Ccid(CcidAddress {
-                controller: number(input, "controller", MAX)?.unwrap_or(0),
-                slot: number(input, "slot", MAX)?.unwrap_or(0),
+                controller: input.attribute("controller")?.unwrap_or(0),
+                slot: input.attribute("slot")?.unwrap_or(0),
             }),
             AddressKind::Dimm => Self::Dimm(DimmAddress {
-                slot: number(input, "slot", MAX)?.ok_or_else(|| input.missing("slot"))?,
+                slot: input.attribute("slot")?.ok_or_else(|| input.missing("slot"))?,
                 base: long(input, "base", u64::MAX)?,
             }),
         };

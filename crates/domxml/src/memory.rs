@@ -1,6 +1,6 @@
 //! Amounts of memory: `<memory>`, `<currentMemory>` and every other element with a `unit`.
 
-use crate::model::{Input, Model, OnOff, Output, Refusal, Rest, Value, parse_integer, values};
+use crate::model::{Input, Model, OnOff, Output, Refusal, Rest, Value, values};
 
 /// An amount of memory in KiB, as `<currentMemory unit='KiB'>1024</currentMemory>`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +100,7 @@ pub(crate) fn take_kib(input: &mut Input<'_>) -> Result<u64, Refusal> {
     };
     let text: String = input.text()?.ok_or_else(|| input.invalid_text(""))?;
     let invalid = || input.invalid_text(&text);
-    let bytes = parse_integer(&text).ok().and_then(|number| number.checked_mul(unit.bytes()));
+    let bytes = u64::parse(&text).ok().and_then(|number| number.checked_mul(unit.bytes()));
     bytes.map(|bytes| bytes.div_ceil(1024)).ok_or_else(invalid)
 }
 
@@ -199,5 +199,46 @@ impl Value for CpuSet {
             false => format!("{first}-{last}"),
         };
         self.ranges.iter().map(range).collect::<Vec<_>>().join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CpuSet, Value};
+    use crate::Domain;
+
+    fn kib(memory: &str) -> u64 {
+        let text = format!("<domain type='qemu'><name>a</name>{memory}<os><type>hvm</type></os></domain>");
+        Domain::parse(&text).unwrap().memory.kib
+    }
+
+    #[test]
+    fn units_become_kib_rounded_up() {
+        for (memory, expected) in [
+            ("<memory>1024</memory>", 1024),
+            ("<memory>010</memory>", 10),
+            ("<memory unit='b'>1</memory>", 1),
+            ("<memory unit='bytes'>1025</memory>", 2),
+            ("<memory unit='KB'>1000</memory>", 977),
+            ("<memory unit='k'>5</memory>", 5),
+            ("<memory unit='mib'>3</memory>", 3072),
+            ("<memory unit='MB'>1</memory>", 977),
+            ("<memory unit='G'> 2\n</memory>", 2 << 20),
+            ("<memory unit='TiB'>1</memory>", 1 << 30),
+            ("<memory unit='EiB'>15</memory>", 15 << 50),
+        ] {
+            assert_eq!(kib(memory), expected, "{memory}");
+        }
+    }
+
+    #[test]
+    fn cpu_sets_are_written_shortest() {
+        for (text, written) in
+            [("0", "0"), ("3,1,2", "1-3"), ("0-7,^3", "0-2,4-7"), (" 1 , 5-6 ", "1,5-6"), ("1,1-2", "1-2")]
+        {
+            assert_eq!(CpuSet::parse(text).unwrap().to_text(), written, "{text}");
+        }
+        let set = CpuSet::parse("1-3,9").unwrap();
+        assert!(set.contains(2) && set.contains(9) && !set.contains(4));
     }
 }
