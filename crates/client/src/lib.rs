@@ -20,6 +20,7 @@
 //! question about it.
 
 mod connection;
+pub mod coordinate;
 mod dial;
 mod domain;
 mod driver;
