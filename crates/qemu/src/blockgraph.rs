@@ -206,7 +206,6 @@ pub fn attach(disk: &mut Disk, chain: &ImageChain) {
     }
     if disk.backing_store.is_none() {
         disk.backing_detected = true;
-        disk.backing_detected = true;
         let base = BackingStore::End;
         disk.backing_store = Some(below.iter().rev().fold(base, |below, image| {
             let mut source = Source::new(image.location.clone());
