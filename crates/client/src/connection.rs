@@ -52,6 +52,14 @@ impl Default for OpenOptions {
     }
 }
 
+impl OpenOptions {
+    /// As the source of a peer-to-peer migration does: keepalive 5 s and 5 pings.
+    #[must_use]
+    pub fn peer() -> Self {
+        Self { keepalive: Some(Keepalive::DAEMON), ..Self::default() }
+    }
+}
+
 /// What the server said about itself while the connection was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {

@@ -24,10 +24,7 @@ pub trait Flags: Copy {
     fn accept(self, accepted: Self, function: &str) -> Result<Self, Error> {
         match self.bits() & !accepted.bits() {
             0 => Ok(self),
-            unknown => {
-                let text = format!("unsupported flags (0x{unknown:x}) in function {function}");
-                Err(Error::new(ErrorCode::INVALID_ARG, Origin::QEMU, text))
-            }
+            unknown => Err(unsupported(unknown.into(), function)),
         }
     }
 }
@@ -173,6 +170,18 @@ flags! {
         POSTCOPY_RESUME = 0x80000,
         /// Zero copy send; needs PARALLEL.
         ZEROCOPY = 0x100000,
+    }
+}
+
+impl MigrateFlags {
+    /// The flags of the calls without parameters, where they take a 64-bit word.
+    ///
+    /// # Errors
+    /// As [`Flags::accept`] for a bit beyond the 32 that exist.
+    pub fn from_wide(word: u64, function: &str) -> Result<Self, Error> {
+        u32::try_from(word)
+            .map(Self::from_bits)
+            .map_err(|_| unsupported(word & !u64::from(u32::MAX), function))
     }
 }
 
@@ -431,6 +440,12 @@ flags! {
 /// among typed parameters (`VIR_TYPED_PARAM_STRING_OKAY`).
 pub const TYPED_PARAM_STRING_OKAY: u32 = 4;
 
+/// Stock's refusal of unknown bits.
+fn unsupported(bits: u64, function: &str) -> Error {
+    let text = format!("unsupported flags (0x{bits:x}) in function {function}");
+    Error::new(ErrorCode::INVALID_ARG, Origin::QEMU, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -442,6 +457,13 @@ mod tests {
         assert_eq!(error.message, "unsupported flags (0x1000) in function qemuDomainGetXMLDesc");
         assert!(XmlFlags::SECURE.accept(XmlFlags::ALL, "x").is_ok());
         assert!(XmlFlags::SECURE.accept(XmlFlags::INACTIVE, "x").is_err(), "known, but not to this call");
+    }
+
+    #[test]
+    fn a_wide_word_is_refused_beyond_32_bits() {
+        assert_eq!(MigrateFlags::from_wide(3, "x"), Ok(MigrateFlags::LIVE | MigrateFlags::PEER2PEER));
+        let error = MigrateFlags::from_wide(1 << 40 | 1, "x").unwrap_err();
+        assert_eq!(error.message, "unsupported flags (0x10000000000) in function x");
     }
 
     #[test]

@@ -62,8 +62,9 @@ macro_rules! calls {
     ($($(#[$meta:meta])* $name:ident { $($field:ident : $type:ty $(as $codec:ty)?),* $(,)? } -> $reply:ty;)*) => {
         $(
             ferry_xdr::xdr_struct! {
-                #[doc = concat!("Arguments of [`", stringify!($name), "`](crate::procedure::Procedure::", stringify!($name), "); answered with [`", stringify!($reply), "`].")]
                 $(#[$meta])*
+                #[doc = ""]
+                #[doc = concat!("Arguments of [`", stringify!($name), "`](crate::procedure::Procedure::", stringify!($name), "); answered with [`", stringify!($reply), "`].")]
                 #[allow(missing_docs, reason = "the fields are the wire's; where one needs a word, the call has it")]
                 pub struct $name {
                     $(pub $field: $type $(as $codec)?,)*
@@ -90,8 +91,9 @@ macro_rules! events {
     ($($(#[$meta:meta])* $name:ident { $($field:ident : $type:ty $(as $codec:ty)?),* $(,)? })*) => {
         $(
             ferry_xdr::xdr_struct! {
-                #[doc = concat!("The message [`", stringify!($name), "`](crate::procedure::Procedure::", stringify!($name), ").")]
                 $(#[$meta])*
+                #[doc = ""]
+                #[doc = concat!("The message [`", stringify!($name), "`](crate::procedure::Procedure::", stringify!($name), ").")]
                 #[allow(missing_docs, reason = "the fields are the wire's; where one needs a word, the message has it")]
                 pub struct $name {
                     $(pub $field: $type $(as $codec)?,)*

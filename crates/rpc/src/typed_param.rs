@@ -59,6 +59,40 @@ impl ParamValue {
     }
 }
 
+impl ParamValue {
+    /// The value of a whole number that is not negative, whatever its type.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::Int(value) => u64::try_from(*value).ok(),
+            Self::UInt(value) => Some((*value).into()),
+            Self::LLong(value) => u64::try_from(*value).ok(),
+            Self::ULLong(value) => Some(*value),
+            Self::Double(_) | Self::Boolean(_) | Self::String(_) => None,
+        }
+    }
+
+    /// The value of a string.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            Self::Int(_)
+            | Self::UInt(_)
+            | Self::LLong(_)
+            | Self::ULLong(_)
+            | Self::Double(_)
+            | Self::Boolean(_) => None,
+        }
+    }
+}
+
+/// The first value with this name.
+#[must_use]
+pub fn find<'a>(params: &'a [TypedParam], name: &str) -> Option<&'a ParamValue> {
+    params.iter().find(|param| param.name == name).map(|param| &param.value)
+}
+
 /// The type of a value; the numbers are those of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParamKind {
@@ -188,6 +222,15 @@ mod tests {
             [&[0, 0, 0, 9], b"bandwidth\0\0\0".as_slice(), &[0, 0, 0, 4], &[0, 0, 0, 0, 0, 0, 0, 64]];
         assert_eq!(to_bytes(&param).unwrap(), golden.concat());
         assert_eq!(from_bytes::<TypedParam>(&golden.concat()).unwrap(), param);
+    }
+
+    #[test]
+    fn values_are_found_by_name() {
+        let params = [TypedParam::new("a", -1), TypedParam::new("b", 7_u32), TypedParam::new("c", "x")];
+        assert_eq!(find(&params, "a").and_then(ParamValue::number), None);
+        assert_eq!(find(&params, "b").and_then(ParamValue::number), Some(7));
+        assert_eq!(find(&params, "c").and_then(ParamValue::text), Some("x"));
+        assert_eq!(find(&params, "d"), None);
     }
 
     #[test]

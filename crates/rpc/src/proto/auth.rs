@@ -7,6 +7,7 @@ use ferry_xdr::Array;
 use crate::values::AuthType;
 
 calls! {
+    /// How the client may authenticate. The first call of every stock client.
     AuthList {} -> AuthListReply;
 
     AuthSaslInit {} -> String;

@@ -8,25 +8,31 @@ use crate::flags::OpenFlags;
 use crate::values::Feature;
 
 calls! {
+    /// Opens the connection. Without a name stock picks a driver by itself; we refuse that as it does: 1/7.
     ConnectOpen {
         name: Option<String>,
         flags: OpenFlags,
     } -> ();
 
+    /// Closes the connection. Answered before the socket goes.
     ConnectClose {} -> ();
 
+    /// The driver: `QEMU`.
     ConnectGetType {} -> String;
 
+    /// The hypervisor's version: major x 1,000,000 + minor x 1,000 + micro.
     ConnectGetVersion {} -> u64;
 
     ConnectGetMaxVcpus {
         kind: Option<String>,
     } -> i32;
 
+    /// What the host can do, as XML.
     ConnectGetCapabilities {} -> String;
 
     ConnectGetHostname {} -> String;
 
+    /// Whether the daemon knows a feature; the only question allowed before opening is that for keepalive.
     ConnectSupportsFeature {
         feature: Feature,
     } -> bool;
@@ -39,8 +45,10 @@ calls! {
         flags: u32,
     } -> String;
 
+    /// Also the answer to "is encrypted".
     ConnectIsSecure {} -> bool;
 
+    /// The daemon's version, in the same form as the hypervisor's. Nova's liveness probe.
     ConnectGetLibVersion {} -> u64;
 
     ConnectCompareCpu {
@@ -71,6 +79,7 @@ calls! {
         flags: u32,
     } -> String;
 
+    /// Arms the message that the daemon's own backend has gone away.
     ConnectRegisterCloseCallback {} -> ();
 
     ConnectUnregisterCloseCallback {} -> ();

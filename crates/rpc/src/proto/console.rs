@@ -6,6 +6,8 @@ use super::DomainRef;
 use crate::flags::ConsoleFlags;
 
 calls! {
+    /// Opens a serial console, the first one or the device with this alias, as a stream both ways. 9/10 when
+    /// it is in use, unless forced.
     DomainOpenConsole {
         domain: DomainRef,
         dev_name: Option<String>,

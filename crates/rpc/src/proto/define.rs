@@ -7,10 +7,12 @@ use crate::flags::{AffectFlags, DefineFlags, UndefineFlags, XmlFlags};
 use crate::values::MetadataKind;
 
 calls! {
+    /// Defines a domain, or redefines the one with the same name and UUID.
     DomainDefineXml {
         xml: String,
     } -> DomainRef;
 
+    /// The XML of a domain. Secrets only where the connection may write.
     DomainGetXmlDesc {
         domain: DomainRef,
         flags: XmlFlags,
@@ -25,6 +27,7 @@ calls! {
         autostart: bool,
     } -> ();
 
+    /// Forgets a definition. A running guest goes on without one.
     DomainUndefineFlags {
         domain: DomainRef,
         flags: UndefineFlags,
@@ -46,6 +49,7 @@ calls! {
         flags: AffectFlags,
     } -> String;
 
+    /// As [`DomainDefineXml`], with flags.
     DomainDefineXmlFlags {
         xml: String,
         flags: DefineFlags,

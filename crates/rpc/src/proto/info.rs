@@ -8,6 +8,7 @@ use super::DomainRef;
 use crate::values::DomainState;
 
 calls! {
+    /// Memory in KiB, processor time in nanoseconds.
     DomainGetInfo {
         domain: DomainRef,
     } -> DomainGetInfoReply;
@@ -50,6 +51,7 @@ calls! {
         domain: DomainRef,
     } -> bool;
 
+    /// State and the number of its reason, whose meaning depends on the state.
     DomainGetState {
         domain: DomainRef,
         flags: u32,

@@ -10,19 +10,24 @@ use crate::typed_param::TypedParam;
 use crate::values::JobType;
 
 calls! {
+    /// The job of a domain in the older form; 55/20 when the guest does not run.
     DomainGetJobInfo {
         domain: DomainRef,
     } -> DomainGetJobInfoReply;
 
+    /// Tells the job of a domain to stop; answered when it was told. 55/10 without a job.
     DomainAbortJob {
         domain: DomainRef,
     } -> ();
 
+    /// The job of a domain, or the last completed one, which is forgotten when it was read unless a flag
+    /// keeps it.
     DomainGetJobStats {
         domain: DomainRef,
         flags: JobStatsFlags,
     } -> DomainGetJobStatsReply;
 
+    /// As [`DomainAbortJob`], with flags.
     DomainAbortJobFlags {
         domain: DomainRef,
         flags: AbortJobFlags,

@@ -9,14 +9,17 @@ use super::{DomainRef, RawUuid};
 use crate::flags::ListFlags;
 
 calls! {
+    /// The running domain with this id; 42/10 when there is none.
     DomainLookupById {
         id: i32,
     } -> DomainRef;
 
+    /// The domain with this name; 42/10 when there is none.
     DomainLookupByName {
         name: String,
     } -> DomainRef;
 
+    /// The domain with this UUID; 42/10 when there is none.
     DomainLookupByUuid {
         uuid: Uuid as RawUuid,
     } -> DomainRef;
@@ -29,6 +32,7 @@ calls! {
 
     ConnectNumOfDomains {} -> i32;
 
+    /// The domains that the flags select. Without `need_results` only the count is wanted.
     ConnectListAllDomains {
         need_results: bool,
         flags: ListFlags,

@@ -12,12 +12,14 @@ use crate::values::{
 };
 
 events! {
+    /// The oldest form, for clients that registered without a callback id.
     DomainEventLifecycle {
         domain: DomainRef,
         event: LifecycleEvent,
         detail: i32,
     }
 
+    /// What happened to a domain; the meaning of the detail depends on the event.
     DomainEventCallbackLifecycle {
         callback_id: i32,
         domain: DomainRef,
@@ -155,16 +157,19 @@ events! {
         dev_alias: String,
     }
 
+    /// A pass over the guest memory begins; the first is 1.
     DomainEventCallbackMigrationIteration {
         callback_id: i32,
         domain: DomainRef,
         iteration: i32,
     }
 
+    /// The daemon's own backend has gone away.
     ConnectEventConnectionClosed {
         reason: CloseReason,
     }
 
+    /// A job ended well; its final statistics.
     DomainEventCallbackJobCompleted {
         callback_id: i32,
         domain: DomainRef,

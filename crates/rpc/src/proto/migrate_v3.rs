@@ -5,6 +5,7 @@
 use super::{Cookie, DomainRef, MigrateBeginReply, MigrateFinishReply, MigratePrepareReply};
 
 calls! {
+    /// Phase 1, source. `bandwidth` in MiB/s, here and below; flags take a 64-bit word, here and below.
     DomainMigrateBegin3 {
         domain: DomainRef,
         xml: Option<String>,
@@ -13,6 +14,7 @@ calls! {
         bandwidth: u64,
     } -> MigrateBeginReply;
 
+    /// Phase 2, destination.
     DomainMigratePrepare3 {
         cookie: Cookie,
         uri: Option<String>,
@@ -22,6 +24,7 @@ calls! {
         xml: String,
     } -> MigratePrepareReply;
 
+    /// Phase 2, destination, for memory that follows as a stream of this call.
     DomainMigratePrepareTunnel3 {
         cookie: Cookie,
         flags: u64,
@@ -30,6 +33,7 @@ calls! {
         xml: String,
     } -> Cookie;
 
+    /// Phase 3, source.
     DomainMigratePerform3 {
         domain: DomainRef,
         xml: Option<String>,
@@ -41,6 +45,7 @@ calls! {
         bandwidth: u64,
     } -> Cookie;
 
+    /// Phase 4, destination.
     DomainMigrateFinish3 {
         destination_name: String,
         cookie: Cookie,
@@ -50,6 +55,7 @@ calls! {
         cancelled: bool,
     } -> MigrateFinishReply;
 
+    /// Phase 5, source.
     DomainMigrateConfirm3 {
         domain: DomainRef,
         cookie: Cookie,

@@ -52,6 +52,7 @@ calls! {
         flags: u32,
     } -> ();
 
+    /// Statistics of these domains, or of all that the flags select when none is named.
     ConnectGetAllDomainStats {
         domains: Vec<DomainRef> as Array<16384>,
         stats: StatsGroups,
