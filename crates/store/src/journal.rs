@@ -1,7 +1,8 @@
 //! The journal of handovers: what each side wrote down before it acted, until the other side knows the end.
 //!
 //! The migration room decides what is written and folds what is read; here an entry is a kind and a JSON body.
-//! Entries are only ever added, and dropped with their whole migration. The epoch of a guest stays when its
+//! Entries are only ever added, and dropped with their whole migration, so the table stays small and has no index:
+//! an entry costs one page in the log. The epoch of a guest stays when its
 //! journal goes, so that a later migration is never taken for an earlier one.
 
 use crate::value::{Json, Text};
@@ -108,8 +109,8 @@ impl Write<'_> {
     /// The same.
     pub fn append(&mut self, entry: &JournalEntry) -> Result<(), StoreError> {
         let JournalEntry { migration, epoch, role, domain, kind, body, at_ms } = entry;
-        let sql =
-            "INSERT INTO epoch VALUES (?1, ?2) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)";
+        let sql = "INSERT INTO epoch VALUES (?1, ?2)
+                   ON CONFLICT DO UPDATE SET last = excluded.last WHERE excluded.last > last";
         self.execute(sql, &[&Text(*domain), epoch])?;
         let sql = format!("INSERT INTO journal ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
         self.execute(&sql, &[&Text(*migration), epoch, role, &Text(*domain), kind, &Json(body), at_ms])

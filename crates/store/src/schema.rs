@@ -42,7 +42,7 @@ pub(crate) const STEPS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE journal (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        sequence INTEGER PRIMARY KEY,
         migration TEXT NOT NULL,
         epoch INTEGER NOT NULL,
         role TEXT NOT NULL,
@@ -51,7 +51,6 @@ pub(crate) const STEPS: &[&str] = &["
         body TEXT NOT NULL,
         at_ms INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX journal_by_migration ON journal (migration, sequence);
 
     CREATE TABLE history (
         migration TEXT PRIMARY KEY,

@@ -266,6 +266,25 @@ fn a_power_cut_in_the_middle_of_a_write_loses_that_write_only() {
 }
 
 #[test]
+fn after_a_checkpoint_the_log_starts_over() {
+    let place = Place::new();
+    let store = place.open();
+    let log = || fs::metadata(place.dir.path().join("ferry.db-wal")).unwrap().len();
+    for number in 1..=50 {
+        store.append(&entry(1, number, "Begun")).unwrap();
+    }
+    let full = log();
+    store.checkpoint().unwrap();
+    for number in 51..=90 {
+        store.append(&entry(1, number, "Begun")).unwrap();
+    }
+    assert_eq!(log(), full);
+    let after = Place::new();
+    cut_power(place.dir.path(), after.dir.path());
+    assert_eq!(after.open().journal().unwrap().len(), 90);
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let place = Place::new();
     let _first = place.open();
