@@ -1,0 +1,190 @@
+//! Processors of a guest: how many, where they run, where they may run.
+//!
+//! Nothing is pinned: a processor may run wherever the definition's CPU set lets it, else on all of the host.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use ferry_domxml::{CpuSet, Domain};
+use ferry_qmp::commands::run::QueryCpusFast;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::flags::AffectFlags;
+use ferry_rpc::proto::{
+    DomainGetEmulatorPinInfo, DomainGetEmulatorPinInfoReply, DomainGetIothreadInfo,
+    DomainGetIothreadInfoReply, DomainGetMaxVcpus, DomainGetVcpuPinInfo, DomainGetVcpuPinInfoReply,
+    DomainGetVcpus, DomainGetVcpusFlags, DomainGetVcpusReply, VcpuInfo,
+};
+
+use super::node::{cpu_set_bytes, cpus_present};
+use super::{Context, accept_flags, definition, running};
+
+/// Flags of procedure 200 beside those that choose the definition.
+const MAXIMUM: u32 = 0x4;
+const GUEST: u32 = 0x8;
+
+/// The most processors of one answer.
+const VCPUS_MAX: i32 = 16_384;
+
+/// The longest CPU maps of one answer, in bytes.
+const CPUMAPS_MAX: i32 = 8_388_608;
+
+/// A processor that runs (`VIR_VCPU_RUNNING`); QEMU knows no other state.
+const VCPU_RUNNING: i32 = 1;
+
+/// The most processors that the running guest can have.
+pub(super) fn most(context: &Context, call: DomainGetMaxVcpus) -> Result<i32, Error> {
+    let view = context.view(&call.domain)?;
+    Ok(number_of(running(&view)?.domain.vcpus.max))
+}
+
+/// How many processors are there, or could be.
+pub(super) fn number(context: &Context, call: DomainGetVcpusFlags) -> Result<i32, Error> {
+    const FUNCTION: &str = "qemuDomainGetVcpusFlags";
+    accept_flags(call.flags, AffectFlags::ALL.bits() | MAXIMUM | GUEST, FUNCTION)?;
+    let view = context.view(&call.domain)?;
+    let affect = AffectFlags::from_bits(call.flags & AffectFlags::ALL.bits());
+    let domain = definition(&view, affect)?;
+    if call.flags & GUEST != 0 {
+        if view.live.is_none() || affect == AffectFlags::CONFIG {
+            let text = "vCPU count provided by the guest agent can only be requested for live domains";
+            return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, text));
+        }
+        let text = "QEMU guest agent is not configured";
+        return Err(Error::of(ErrorCode::ARGUMENT_UNSUPPORTED, Origin::QEMU, text));
+    }
+    let vcpus = &domain.vcpus;
+    Ok(number_of(if call.flags & MAXIMUM != 0 { vcpus.max } else { vcpus.current() }))
+}
+
+/// Each processor of the running guest: its time in nanoseconds and the host's processor that it was on last.
+pub(super) async fn each(context: Context, call: DomainGetVcpus) -> Result<DomainGetVcpusReply, Error> {
+    let (infos, map_len) = check_maps("maxinfo", call.maxinfo, call.maplen)?;
+    if infos == 0 {
+        let text = "info in virDomainGetVcpus must not be NULL";
+        return Err(Error::new(ErrorCode::INVALID_ARG, Origin::DOMAIN, text));
+    }
+    let view = context.view(&call.domain)?;
+    let Some(live) = &view.live else {
+        let text = "cannot retrieve vcpu information for inactive domain";
+        return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+    };
+    let mut cpus = live.monitor.execute(&QueryCpusFast).await.map_err(crate::refuse::monitor)?;
+    cpus.sort_by_key(|cpu| cpu.cpu_index);
+    cpus.truncate(infos);
+    let pid = live.process.identity().pid;
+    let info = cpus.iter().map(|cpu| {
+        let (cpu_time, on) = thread(pid, cpu.thread_id).unwrap_or((0, 0));
+        VcpuInfo { number: cpu.cpu_index, state: VCPU_RUNNING, cpu_time, cpu: on }
+    });
+    let info: Vec<_> = info.collect();
+    Ok(DomainGetVcpusReply { cpumaps: cpu_map(&live.domain, map_len).repeat(info.len()), info })
+}
+
+/// Where each processor may run.
+pub(super) fn pinning(
+    context: &Context,
+    call: DomainGetVcpuPinInfo,
+) -> Result<DomainGetVcpuPinInfoReply, Error> {
+    accept_flags(call.flags, AffectFlags::ALL.bits(), "qemuDomainGetVcpuPinInfo")?;
+    let (maps, map_len) = check_maps("ncpumaps", call.ncpumaps, call.maplen)?;
+    if maps == 0 {
+        let text = "ncpumaps in virDomainGetVcpuPinInfo must be greater than zero";
+        return Err(Error::new(ErrorCode::INVALID_ARG, Origin::DOMAIN, text));
+    }
+    let view = context.view(&call.domain)?;
+    let domain = definition(&view, AffectFlags::from_bits(call.flags))?;
+    let maps = maps.min(usize::try_from(domain.vcpus.max).unwrap_or(usize::MAX));
+    let num = i32::try_from(maps).unwrap_or(i32::MAX);
+    Ok(DomainGetVcpuPinInfoReply { cpumaps: cpu_map(domain, map_len).repeat(maps), num })
+}
+
+/// Where QEMU's other threads may run.
+pub(super) fn emulator_pinning(
+    context: &Context,
+    call: DomainGetEmulatorPinInfo,
+) -> Result<DomainGetEmulatorPinInfoReply, Error> {
+    accept_flags(call.flags, AffectFlags::ALL.bits(), "qemuDomainGetEmulatorPinInfo")?;
+    let (_, map_len) = check_maps("maplen", 1, call.maplen)?;
+    if map_len == 0 {
+        let text = "cpumap in virDomainGetEmulatorPinInfo must not be NULL";
+        return Err(Error::new(ErrorCode::INVALID_ARG, Origin::DOMAIN, text));
+    }
+    let view = context.view(&call.domain)?;
+    let domain = definition(&view, AffectFlags::from_bits(call.flags))?;
+    Ok(DomainGetEmulatorPinInfoReply { cpumaps: cpu_map(domain, map_len), count: 1 })
+}
+
+/// Definitions with I/O threads are refused, so there are none.
+pub(super) fn iothreads(
+    context: &Context,
+    call: DomainGetIothreadInfo,
+) -> Result<DomainGetIothreadInfoReply, Error> {
+    accept_flags(call.flags, AffectFlags::ALL.bits(), "qemuDomainGetIOThreadInfo")?;
+    let view = context.view(&call.domain)?;
+    definition(&view, AffectFlags::from_bits(call.flags))?;
+    Ok(DomainGetIothreadInfoReply { info: Vec::new(), count: 0 })
+}
+
+fn number_of(vcpus: u32) -> i32 {
+    i32::try_from(vcpus).unwrap_or(i32::MAX)
+}
+
+/// How many maps of how many bytes a client has room for.
+fn check_maps(what: &str, maps: i32, map_len: i32) -> Result<(usize, usize), Error> {
+    let refused = |text: String| Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text));
+    let (Ok(number), Ok(len)) = (usize::try_from(maps), usize::try_from(map_len)) else {
+        return refused(format!("{what} must be non-negative"));
+    };
+    if maps > VCPUS_MAX {
+        return refused(format!("{what} > REMOTE_VCPUINFO_MAX"));
+    }
+    if maps.checked_mul(map_len).is_none_or(|bytes| bytes > CPUMAPS_MAX) {
+        return refused("maxinfo * maplen > REMOTE_CPUMAPS_MAX".to_owned());
+    }
+    Ok((number, len))
+}
+
+/// The host's processors that a domain may use, as a map of exactly `len` bytes.
+fn cpu_map(domain: &Domain, len: usize) -> Vec<u8> {
+    let count = cpus_present();
+    let allowed = |cpu: &u32| domain.vcpus.cpuset.as_ref().is_none_or(|set: &CpuSet| set.contains(*cpu));
+    let cpus: BTreeSet<u32> = (0..count).filter(allowed).collect();
+    let mut map = cpu_set_bytes(&cpus, count);
+    map.resize(len, 0);
+    map
+}
+
+/// The CPU time of a thread in nanoseconds, and the processor that it was on last: fields 14, 15 and 39 of proc(5).
+fn thread(pid: i32, thread: i32) -> Option<(u64, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let field = |n: usize| after_name.split_ascii_whitespace().nth(n - 3);
+    let ticks = field(14)?.parse::<u64>().ok()? + field(15)?.parse::<u64>().ok()?;
+    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    Some((ticks.saturating_mul(tick_ns), field(39)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_maps_is_bounded_as_by_stock() {
+        assert_eq!(check_maps("maxinfo", 2, 1), Ok((2, 1)));
+        let refusal = |maps, len| check_maps("ncpumaps", maps, len).unwrap_err().message;
+        assert_eq!(refusal(-1, 1), "internal error: ncpumaps must be non-negative");
+        assert_eq!(refusal(1, -1), "internal error: ncpumaps must be non-negative");
+        assert_eq!(refusal(20_000, 1), "internal error: ncpumaps > REMOTE_VCPUINFO_MAX");
+        for len in [8192, i32::MAX] {
+            assert_eq!(refusal(16_384, len), "internal error: maxinfo * maplen > REMOTE_CPUMAPS_MAX");
+        }
+    }
+
+    #[test]
+    fn a_thread_is_found_and_a_missing_one_is_not() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let (_, cpu) = thread(pid, pid).unwrap();
+        assert!(cpu >= 0);
+        assert_eq!(thread(pid, 1), None);
+    }
+}

@@ -1,0 +1,344 @@
+//! Who wants to hear of domains, and telling them.
+//!
+//! Drivers [emit](Hub::emit); `dispatch` registers and deregisters for clients; a connection that ends is
+//! [forgotten](Hub::forget). One event is one message for each registration that it fits, so a client that
+//! registered for a domain and for all of them hears twice, as from stock. Messages to one connection keep the
+//! order in which they were emitted. Nothing here waits: a client that does not read is the connection's matter.
+//!
+//! Two styles share the table. New clients get a callback id for each registration, from one counter for the whole
+//! daemon; old ones name the event itself and get messages without an id. Of the old messages only the lifecycle
+//! one is spoken.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::proto::{
+    DomainEventBlockJob2, DomainEventCallbackAgentLifecycle, DomainEventCallbackBalloonChange,
+    DomainEventCallbackBlockJob, DomainEventCallbackDeviceAdded, DomainEventCallbackDeviceRemoved,
+    DomainEventCallbackIoError, DomainEventCallbackIoErrorReason, DomainEventCallbackJobCompleted,
+    DomainEventCallbackLifecycle, DomainEventCallbackMigrationIteration, DomainEventCallbackReboot,
+    DomainEventCallbackRtcChange, DomainEventCallbackTunable, DomainEventCallbackWatchdog,
+    DomainEventLifecycle, DomainRef,
+};
+use ferry_rpc::server::Session;
+use ferry_rpc::typed_param::TypedParam;
+use ferry_rpc::values::{
+    AgentState, BlockJobStatus, BlockJobType, EventId, IoErrorAction, LifecycleEvent, WatchdogAction,
+};
+use uuid::Uuid;
+
+use crate::listen::{Client, Outbound};
+
+/// Registrations that one client may hold.
+const REGISTRATIONS_MAX: usize = 16_384;
+
+/// Something that happened to a domain.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum DomainEvent {
+    /// It came, went, or changed its state. The detail's meaning depends on the event.
+    Lifecycle { event: LifecycleEvent, detail: i32 },
+    /// The machine was reset.
+    Reboot,
+    /// The guest set its clock; seconds between UTC and the guest's time.
+    RtcChange { offset: i64 },
+    /// The watchdog ran out.
+    Watchdog { action: WatchdogAction },
+    /// A disk request failed. `reason` is `enospc`, or empty.
+    IoError { path: String, alias: String, action: IoErrorAction, reason: String },
+    /// A block job of the disk with this source path and target name began to wait, or ended.
+    BlockJob { path: String, target: String, kind: BlockJobType, status: BlockJobStatus },
+    /// The guest's memory in KiB, as the balloon has it now.
+    BalloonChange { actual_kib: u64 },
+    /// A device is there.
+    DeviceAdded { alias: String },
+    /// A device is gone.
+    DeviceRemoved { alias: String },
+    /// Tuning values changed.
+    Tunable { params: Vec<TypedParam> },
+    /// The guest's agent connected or disconnected.
+    AgentLifecycle { state: AgentState, reason: i32 },
+    /// A migration began another pass over memory; counts from 1.
+    MigrationIteration { iteration: i32 },
+    /// A job has succeeded; its statistics.
+    JobCompleted { params: Vec<TypedParam> },
+}
+
+impl DomainEvent {
+    /// The registrations that hear of it. Two ids are two messages with different contents.
+    const fn ids(&self) -> &'static [EventId] {
+        match self {
+            Self::Lifecycle { .. } => &[EventId::LIFECYCLE],
+            Self::Reboot => &[EventId::REBOOT],
+            Self::RtcChange { .. } => &[EventId::RTC_CHANGE],
+            Self::Watchdog { .. } => &[EventId::WATCHDOG],
+            Self::IoError { .. } => &[EventId::IO_ERROR, EventId::IO_ERROR_REASON],
+            Self::BlockJob { .. } => &[EventId::BLOCK_JOB, EventId::BLOCK_JOB_2],
+            Self::BalloonChange { .. } => &[EventId::BALLOON_CHANGE],
+            Self::DeviceAdded { .. } => &[EventId::DEVICE_ADDED],
+            Self::DeviceRemoved { .. } => &[EventId::DEVICE_REMOVED],
+            Self::Tunable { .. } => &[EventId::TUNABLE],
+            Self::AgentLifecycle { .. } => &[EventId::AGENT_LIFECYCLE],
+            Self::MigrationIteration { .. } => &[EventId::MIGRATION_ITERATION],
+            Self::JobCompleted { .. } => &[EventId::JOB_COMPLETED],
+        }
+    }
+}
+
+/// The registrations of all clients.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last_callback: i32,
+    /// In the order in which they were made.
+    registrations: Vec<Registration>,
+}
+
+#[derive(Debug)]
+struct Registration {
+    client: u64,
+    outbound: Outbound,
+    callback: i32,
+    style: Style,
+    event: EventId,
+    /// Only this domain; `None` for all.
+    domain: Option<Uuid>,
+}
+
+/// How a client registered, and so which message it understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Procedure 316: messages begin with the callback id.
+    WithCallback,
+    /// Procedures 105 and 167: they do not.
+    Bare,
+}
+
+impl Hub {
+    /// Tells everybody who registered for it.
+    pub(crate) fn emit(&self, domain: &DomainRef, event: DomainEvent) {
+        let told = Arc::new(Told { domain: domain.clone(), event });
+        for registration in &self.lock().registrations {
+            let fits = registration.domain.is_none_or(|uuid| uuid == domain.uuid);
+            if fits && told.event.ids().contains(&registration.event) {
+                let callback = (registration.style == Style::WithCallback).then_some(registration.callback);
+                registration.outbound.notice(Notice {
+                    callback,
+                    id: registration.event,
+                    told: Arc::clone(&told),
+                });
+            }
+        }
+    }
+
+    /// Registers in the new style; the answer is the callback id.
+    ///
+    /// # Errors
+    /// 1/7 for an event that does not exist, 8/0 for one that the client is registered for with the same filter.
+    pub(crate) fn register(
+        &self,
+        client: &Client,
+        outbound: &Outbound,
+        event: EventId,
+        domain: Option<Uuid>,
+    ) -> Result<i32, Error> {
+        if event.message().is_none() {
+            return Err(no_such_event(event));
+        }
+        self.add(client, outbound, Style::WithCallback, event, domain)
+    }
+
+    /// Registers in the old style, for all domains.
+    ///
+    /// # Errors
+    /// As [`Hub::register`]; 1/7 also for an event whose old message is not spoken here.
+    pub(crate) fn register_bare(
+        &self,
+        client: &Client,
+        outbound: &Outbound,
+        event: EventId,
+    ) -> Result<(), Error> {
+        if event != EventId::LIFECYCLE {
+            return Err(no_such_event(event));
+        }
+        self.add(client, outbound, Style::Bare, event, None).map(drop)
+    }
+
+    /// Takes back the registration with this callback id.
+    ///
+    /// # Errors
+    /// 1/7 when the client has none.
+    pub(crate) fn deregister(&self, client: &Client, callback: i32) -> Result<(), Error> {
+        self.remove(
+            |registration| registration.client == client.id() && registration.callback == callback,
+            || format!("domain event callback {callback} not registered"),
+        )
+    }
+
+    /// Takes back the client's first registration for this event, whatever its style, as stock does.
+    ///
+    /// # Errors
+    /// 1/7 when the event does not exist or the client is not registered for it.
+    pub(crate) fn deregister_bare(&self, client: &Client, event: EventId) -> Result<(), Error> {
+        if event.message().is_none() {
+            return Err(no_such_event(event));
+        }
+        self.remove(
+            |registration| registration.client == client.id() && registration.event == event,
+            || format!("domain event {} not registered", event.0),
+        )
+    }
+
+    /// A connection has ended: nothing of it stays.
+    pub(crate) fn forget(&self, client: u64) {
+        self.lock().registrations.retain(|registration| registration.client != client);
+    }
+
+    fn add(
+        &self,
+        client: &Client,
+        outbound: &Outbound,
+        style: Style,
+        event: EventId,
+        domain: Option<Uuid>,
+    ) -> Result<i32, Error> {
+        let mut table = self.lock();
+        let of_client = table.registrations.iter().filter(|registration| registration.client == client.id());
+        let (mut held, mut tracked) = (0, false);
+        for registration in of_client {
+            held += 1;
+            tracked |= registration.event == event && registration.domain == domain;
+        }
+        if tracked {
+            let text = "event callback already tracked";
+            return Err(Error::of(ErrorCode::INVALID_ARG, Origin::NONE, text));
+        }
+        if held >= REGISTRATIONS_MAX {
+            let text = format!("more than {REGISTRATIONS_MAX} event registrations on one connection");
+            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text));
+        }
+        // A call that outlives its connection would register after `forget`: such a registration is not kept.
+        if outbound.is_closed() {
+            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, "client socket is closed"));
+        }
+        table.last_callback += 1;
+        let callback = table.last_callback;
+        let registration =
+            Registration { client: client.id(), outbound: outbound.clone(), callback, style, event, domain };
+        table.registrations.push(registration);
+        Ok(callback)
+    }
+
+    fn remove(
+        &self,
+        which: impl Fn(&Registration) -> bool,
+        missing: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        let mut table = self.lock();
+        match table.registrations.iter().position(which) {
+            Some(at) => {
+                table.registrations.remove(at);
+                Ok(())
+            }
+            None => Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, missing())),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // A panic while the lock was held cannot leave the table half changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn no_such_event(event: EventId) -> Error {
+    let text = format!("unsupported event ID {}", event.0);
+    Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text)
+}
+
+/// What happened to whom; shared by all who hear of it.
+#[derive(Debug)]
+struct Told {
+    domain: DomainRef,
+    event: DomainEvent,
+}
+
+/// One message to one connection.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    /// `None` for a client that registered in the old style.
+    callback: Option<i32>,
+    id: EventId,
+    told: Arc<Told>,
+}
+
+impl Notice {
+    /// Puts the message into its connection's session.
+    pub(crate) fn send(&self, session: &mut Session) {
+        let domain = self.told.domain.clone();
+        let Some(callback_id) = self.callback else {
+            if let DomainEvent::Lifecycle { event, detail } = self.told.event {
+                session.event(&DomainEventLifecycle { domain, event, detail });
+            }
+            return;
+        };
+        match self.told.event.clone() {
+            DomainEvent::Lifecycle { event, detail } => {
+                session.event(&DomainEventCallbackLifecycle { callback_id, domain, event, detail });
+            }
+            DomainEvent::Reboot => session.event(&DomainEventCallbackReboot { callback_id, domain }),
+            DomainEvent::RtcChange { offset } => {
+                session.event(&DomainEventCallbackRtcChange { callback_id, domain, offset });
+            }
+            DomainEvent::Watchdog { action } => {
+                session.event(&DomainEventCallbackWatchdog { callback_id, domain, action });
+            }
+            DomainEvent::IoError { path: src_path, alias: dev_alias, action, reason } => {
+                if self.id == EventId::IO_ERROR {
+                    let message =
+                        DomainEventCallbackIoError { callback_id, domain, src_path, dev_alias, action };
+                    session.event(&message);
+                } else {
+                    session.event(&DomainEventCallbackIoErrorReason {
+                        callback_id,
+                        domain,
+                        src_path,
+                        dev_alias,
+                        action,
+                        reason,
+                    });
+                }
+            }
+            DomainEvent::BlockJob { path, target: dst, kind, status } => {
+                if self.id == EventId::BLOCK_JOB {
+                    session.event(&DomainEventCallbackBlockJob { callback_id, domain, path, kind, status });
+                } else {
+                    session.event(&DomainEventBlockJob2 { callback_id, domain, dst, kind, status });
+                }
+            }
+            DomainEvent::BalloonChange { actual_kib: actual } => {
+                session.event(&DomainEventCallbackBalloonChange { callback_id, domain, actual });
+            }
+            DomainEvent::DeviceAdded { alias: dev_alias } => {
+                session.event(&DomainEventCallbackDeviceAdded { callback_id, domain, dev_alias });
+            }
+            DomainEvent::DeviceRemoved { alias: dev_alias } => {
+                session.event(&DomainEventCallbackDeviceRemoved { callback_id, domain, dev_alias });
+            }
+            DomainEvent::Tunable { params } => {
+                session.event(&DomainEventCallbackTunable { callback_id, domain, params });
+            }
+            DomainEvent::AgentLifecycle { state, reason } => {
+                session.event(&DomainEventCallbackAgentLifecycle { callback_id, domain, state, reason });
+            }
+            DomainEvent::MigrationIteration { iteration } => {
+                session.event(&DomainEventCallbackMigrationIteration { callback_id, domain, iteration });
+            }
+            DomainEvent::JobCompleted { params } => {
+                session.event(&DomainEventCallbackJobCompleted { callback_id, domain, params });
+            }
+        }
+    }
+}
