@@ -16,9 +16,13 @@ use crate::command::{Command, CommandError, Refusal, Request, decode};
 use crate::event::{Event, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use thiserror::Error;
+
+/// How many commands may be unanswered at a time, out-of-band ones aside. QEMU queues eight and then stops reading,
+/// which would hold an out-of-band command up too; the QMP specification asks the client to stay below.
+const UNANSWERED_MAX: usize = 7;
 
 /// Names one request of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,8 +132,8 @@ pub struct Session {
     control: VecDeque<Output>,
     /// Requests that were not handed out yet.
     waiting: VecDeque<(RequestId, Request)>,
-    /// Requests that were handed out and not answered.
-    asked: HashSet<RequestId>,
+    /// Requests that were handed out and not answered, with whether they went out of band.
+    asked: HashMap<RequestId, bool>,
     /// A request with a descriptor that was not answered. QEMU keeps only the descriptor that came last, so the
     /// next one must wait until this one was taken.
     fd_in_flight: Option<RequestId>,
@@ -150,7 +154,7 @@ impl Session {
             decoder: LineDecoder::default(),
             control: VecDeque::new(),
             waiting: VecDeque::new(),
-            asked: HashSet::new(),
+            asked: HashMap::new(),
             fd_in_flight: None,
             incoming: VecDeque::new(),
         }
@@ -177,7 +181,8 @@ impl Session {
         Ok(self.submit(Request::new(command)?))
     }
 
-    /// The next message for QEMU, one at a time, so that a descriptor can travel with its own.
+    /// The next message for QEMU, one at a time, so that a descriptor can travel with its own. Ask again whenever
+    /// something was submitted or has arrived: commands wait here while QEMU has enough to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         if let Some(output) = self.control.pop_front() {
             return Some(output);
@@ -189,7 +194,9 @@ impl Session {
         let overtaking = self.waiting.iter().position(|(_, request)| self.out_of_band && request.out_of_band);
         let index = overtaking.unwrap_or(0);
         let (id, request) = self.waiting.get(index)?;
-        if request.carries_fd && self.fd_in_flight.is_some() {
+        let unanswered = self.asked.values().filter(|out_of_band| !**out_of_band).count();
+        let queue_is_full = overtaking.is_none() && unanswered >= UNANSWERED_MAX;
+        if queue_is_full || (request.carries_fd && self.fd_in_flight.is_some()) {
             return None;
         }
         let id = *id;
@@ -198,7 +205,7 @@ impl Session {
             self.fd_in_flight = Some(id);
         }
         self.waiting.remove(index);
-        self.asked.insert(id);
+        self.asked.insert(id, overtaking.is_some());
         Some(Output { id: Some(id), bytes })
     }
 
@@ -285,7 +292,7 @@ impl Session {
 
     fn handle_reply(&mut self, id: Option<String>, outcome: Result<Box<RawValue>, Refusal>) {
         let Some(id) = id.and_then(|text| self.parse_id(&text)) else { return };
-        if !self.asked.remove(&id) {
+        if self.asked.remove(&id).is_none() {
             return;
         }
         if self.fd_in_flight == Some(id) {
@@ -472,6 +479,23 @@ mod tests {
         assert!(session.poll_event().is_none());
         feed(&mut session, r#"{"return":{}}"#).unwrap();
         assert!(matches!(session.poll_event(), Some(Incoming::Ready(_))));
+    }
+
+    #[test]
+    fn qemus_queue_is_never_filled_so_that_out_of_band_gets_through() {
+        let mut session = ready(GREETING);
+        for _ in 0..20 {
+            session.execute(&Cont).unwrap();
+        }
+        assert_eq!(std::iter::from_fn(|| session.poll_output()).count(), UNANSWERED_MAX);
+        session.execute(&MigratePause).unwrap();
+        assert!(sent(&mut session).unwrap().contains("migrate-pause"));
+        assert_eq!(sent(&mut session), None);
+        feed(&mut session, r#"{"return":{},"id":"7-21"}"#).unwrap();
+        assert_eq!(sent(&mut session), None, "the out-of-band answer frees nothing");
+        feed(&mut session, r#"{"return":{},"id":"7-1"}"#).unwrap();
+        assert!(sent(&mut session).unwrap().contains("\"7-8\""));
+        assert_eq!(sent(&mut session), None);
     }
 
     #[test]
