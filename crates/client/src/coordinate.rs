@@ -310,6 +310,12 @@ impl Remote {
         &self.connection
     }
 
+    /// The connection, to close it.
+    #[must_use]
+    pub fn into_connection(self) -> Connection {
+        self.connection
+    }
+
     async fn reconnected(&mut self) -> Result<&Connection, CallError> {
         if !self.connection.is_alive() {
             let lost = self.connection.closed().await;

@@ -31,6 +31,13 @@ element! {
 }
 
 impl Cpu {
+    /// The `<cpu>` element as a text of its own, as a migration's cookie carries it.
+    pub fn to_xml(&self) -> String {
+        let mut out = Output::new("cpu", crate::FormatOptions::MIGRATION);
+        self.write(&mut out);
+        crate::writer::write_document(&out)
+    }
+
     /// The mode, with the default filled in.
     pub fn mode(&self) -> CpuMode {
         self.mode.unwrap_or(CpuMode::Custom)

@@ -1,0 +1,63 @@
+//! The kept definition of a domain: define, undefine, autostart.
+
+use std::sync::Arc;
+
+use ferry_domxml::Domain;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::flags::UndefineFlags;
+use ferry_rpc::proto::DomainRef;
+use ferry_rpc::values::{DefinedDetail, LifecycleEvent, UndefinedDetail};
+
+use super::Driver;
+use crate::refuse;
+
+impl Driver {
+    /// Keeps a definition that was completed and checked. A running guest goes on with its own.
+    pub(super) async fn define(&mut self, domain: Box<Domain>) -> Result<DomainRef, Error> {
+        let detail = if self.config.is_some() { DefinedDetail::UPDATED } else { DefinedDetail::ADDED };
+        self.keep(*domain).await?;
+        self.emit_lifecycle(LifecycleEvent::DEFINED, detail.0);
+        Ok(self.published.borrow().reference())
+    }
+
+    /// Writes the definition down, then holds it.
+    pub(super) async fn keep(&mut self, domain: Domain) -> Result<(), Error> {
+        let record = refuse::definition_record(self.uuid, &domain, self.autostart);
+        self.host.store(move |store| store.save_definition(&record)).await?;
+        self.config = Some(Arc::new(domain));
+        Ok(())
+    }
+
+    /// Forgets the definition. A running guest goes on as a transient one.
+    pub(super) async fn undefine(&mut self, flags: UndefineFlags) -> Result<(), Error> {
+        let _ = flags;
+        if self.config.is_none() {
+            let text = "cannot undefine transient domain";
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        }
+        self.forget_definition().await?;
+        self.emit_lifecycle(LifecycleEvent::UNDEFINED, UndefinedDetail::REMOVED.0);
+        Ok(())
+    }
+
+    /// Removes the record, then the definition.
+    pub(super) async fn forget_definition(&mut self) -> Result<(), Error> {
+        let uuid = self.uuid;
+        self.host.store(move |store| store.remove_definition(uuid)).await?;
+        self.config = None;
+        self.autostart = false;
+        Ok(())
+    }
+
+    /// Whether the host starts the domain when it boots.
+    pub(super) async fn set_autostart(&mut self, autostart: bool) -> Result<(), Error> {
+        if self.config.is_none() {
+            let text = "cannot set autostart for transient domain";
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        }
+        let uuid = self.uuid;
+        self.host.store(move |store| store.set_autostart(uuid, autostart)).await?;
+        self.autostart = autostart;
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! What this daemon writes into cookies, and what it takes from those that it is sent.
+//!
+//! The form is `ferry_migration::cookie`'s. Between two Ferry hosts the cookie carries names and proofs in an element
+//! of our own; a stock peer passes over it, and a cookie without it means that the peer proves nothing.
+
+use ferry_domxml::FormatOptions;
+use ferry_migration::cookie::{Capability, Common, Cookie, Expected, Feature, Handover, Reader, Says};
+use ferry_migration::params::Request as Parameters;
+use ferry_migration::plan::BestEffort;
+use ferry_migration::{Evidence, Peer};
+use ferry_rpc::error::Error;
+use ferry_rpc::flags::MigrateFlags;
+use uuid::Uuid;
+
+use super::{Migration, Names};
+use crate::driver::Driver;
+
+/// What this side switches on by itself, as the source or as the destination.
+const AUTO_SOURCE: &str = "pause-before-switchover";
+const AUTO_DESTINATION: &str = "late-block-activate";
+
+/// What Prepare learns from Begin's cookie.
+pub(super) struct Offer {
+    /// The guest's name on the source, when the cookie says it.
+    pub(super) source_name: Option<String>,
+    pub(super) hostname: Option<String>,
+    /// The names of the migration; nothing from a stock source.
+    pub(super) names: Option<Names>,
+    pub(super) peer: Peer,
+}
+
+/// What Finish learns from Perform's cookie.
+pub(super) struct Delivery {
+    pub(super) evidence: Evidence,
+    /// The definition to keep, when the source sent one.
+    pub(super) persistent: Option<String>,
+    pub(super) stats: Option<ferry_migration::stats::JobStats>,
+}
+
+impl Delivery {
+    /// What an unreadable or empty cookie says.
+    pub(super) fn nothing() -> Delivery {
+        Delivery { evidence: Evidence::None, persistent: None, stats: None }
+    }
+}
+
+/// Begin's cookie.
+pub(super) fn begin(driver: &Driver, names: &Names, parameters: &Parameters) -> Vec<u8> {
+    let mut cookie = Cookie::new(common(driver));
+    cookie.features.push(Feature::Lockstate);
+    cookie.handover = Some(handover(names, None));
+    if !parameters.is_offline() {
+        cookie.capabilities = Some(capabilities(driver, AUTO_SOURCE));
+        cookie.cpu = driver.guest.as_ref().and_then(|guest| guest.domain.cpu.as_ref()).map(ferry_domxml::cpu::Cpu::to_xml);
+    }
+    cookie.to_bytes()
+}
+
+/// Prepare's cookie.
+pub(super) fn prepared(driver: &Driver, source_name: &str, names: Option<&Names>, offline: bool) -> Vec<u8> {
+    let mut cookie = Cookie::new(Common { name: source_name.to_owned(), ..common(driver) });
+    cookie.handover = names.map(|names| handover(names, None));
+    if !offline {
+        cookie.capabilities = Some(capabilities(driver, AUTO_DESTINATION));
+    }
+    cookie.to_bytes()
+}
+
+/// Perform's cookie: with the grant, when the right was given away.
+pub(super) fn performed(driver: &Driver) -> Vec<u8> {
+    let mut cookie = Cookie::new(common(driver));
+    if let Some(Migration::Out(outgoing)) = &driver.migration {
+        cookie.handover = Some(handover(&outgoing.names, Some(Says::Granted)));
+        cookie.statistics = Some(outgoing.stats);
+        if outgoing.parameters().flags.contains(MigrateFlags::PERSIST_DEST) {
+            cookie.features.push(Feature::Persistent);
+            cookie.persistent = driver.persistent_xml(outgoing.parameters());
+        }
+    }
+    cookie.to_bytes()
+}
+
+/// Finish's cookie: with the proof that the guest runs here.
+pub(super) fn arrived(driver: &Driver, says: Says) -> Vec<u8> {
+    let mut cookie = Cookie::new(common(driver));
+    if let Some(Migration::In(incoming)) = &driver.migration {
+        cookie.common.name.clone_from(&incoming.source_name);
+        cookie.handover = incoming.names.as_ref().map(|names| handover(names, Some(says)));
+        cookie.statistics = incoming.stats;
+    }
+    cookie.to_bytes()
+}
+
+/// Finish's cookie of a definition that arrived without its guest.
+pub(super) fn arrived_offline(driver: &Driver, source_name: &str) -> Vec<u8> {
+    Cookie::new(Common { name: source_name.to_owned(), ..common(driver) }).to_bytes()
+}
+
+/// Prepare reads Begin's cookie. `name` is the guest's here, which need not be the one there.
+pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> {
+    let expected =
+        Expected { name: None, uuid: Some(driver.uuid), host_uuid: driver.host.uuid };
+    let Some(cookie) = Cookie::parse(bytes, Reader::Prepare, &expected)? else {
+        return Ok(Offer {
+            source_name: None,
+            hostname: None,
+            names: None,
+            peer: Peer::Mute(BestEffort::CookieLost),
+        });
+    };
+    let peer = peer(cookie.handover.as_ref());
+    let names = cookie.handover.map(|handover| Names {
+        id: handover.id,
+        epoch: handover.epoch,
+        secret: handover.secret,
+    });
+    Ok(Offer {
+        source_name: Some(cookie.common.name),
+        hostname: Some(cookie.common.hostname),
+        names,
+        peer,
+    })
+}
+
+/// Perform reads Prepare's cookie: who is at the other end.
+pub(super) fn read_prepared(driver: &Driver, bytes: &[u8]) -> Result<Peer, Error> {
+    let cookie = Cookie::parse(bytes, Reader::Perform, &expected(driver))?;
+    Ok(match cookie {
+        None => Peer::Mute(BestEffort::CookieLost),
+        Some(cookie) => peer(cookie.handover.as_ref()),
+    })
+}
+
+/// Finish reads Perform's cookie.
+pub(super) fn read_performed(driver: &Driver, bytes: &[u8]) -> Result<Delivery, Error> {
+    let (name, names) = match &driver.migration {
+        Some(Migration::In(incoming)) => (Some(incoming.source_name.as_str()), incoming.names.as_ref()),
+        Some(Migration::Out(_)) | None => (None, None),
+    };
+    let expected = Expected { name, uuid: Some(driver.uuid), host_uuid: driver.host.uuid };
+    let Some(cookie) = Cookie::parse(bytes, Reader::Finish, &expected)? else {
+        return Ok(Delivery::nothing());
+    };
+    let evidence = proof(cookie.handover.as_ref(), names);
+    Ok(Delivery { evidence, persistent: cookie.persistent, stats: cookie.statistics })
+}
+
+/// Confirm reads Finish's cookie: what it proves, and the destination's figures.
+pub(super) fn read_arrived(
+    driver: &Driver,
+    bytes: &[u8],
+) -> Result<(Evidence, Option<ferry_migration::stats::JobStats>), Error> {
+    let Some(cookie) = Cookie::parse(bytes, Reader::Confirm, &expected(driver))? else {
+        return Ok((Evidence::None, None));
+    };
+    let names = match &driver.migration {
+        Some(Migration::Out(outgoing)) => Some(&outgoing.names),
+        Some(Migration::In(_)) | None => None,
+    };
+    Ok((proof(cookie.handover.as_ref(), names), cookie.statistics))
+}
+
+fn proof(handover: Option<&Handover>, names: Option<&Names>) -> Evidence {
+    match (handover, names) {
+        (Some(handover), Some(names)) => handover.evidence(names.id, &names.secret),
+        (None, _) | (_, None) => Evidence::None,
+    }
+}
+
+/// Who speaks: a Ferry names the migration in its cookie.
+fn peer(handover: Option<&Handover>) -> Peer {
+    match handover {
+        None => Peer::Mute(BestEffort::Stock),
+        Some(_) => Peer::Mute(BestEffort::NoAddress),
+    }
+}
+
+fn expected(driver: &Driver) -> Expected<'_> {
+    Expected { name: Some(&driver.name), uuid: Some(driver.uuid), host_uuid: driver.host.uuid }
+}
+
+fn common(driver: &Driver) -> Common {
+    Common {
+        name: driver.name.clone(),
+        uuid: driver.uuid,
+        hostname: driver.host.hostname.clone(),
+        host_uuid: Uuid::clone(&driver.host.uuid),
+    }
+}
+
+fn handover(names: &Names, says: Option<Says>) -> Handover {
+    Handover {
+        id: names.id,
+        epoch: names.epoch,
+        secret: names.secret.clone(),
+        addresses: Vec::new(),
+        says,
+    }
+}
+
+/// What this side's QEMU can do. Both ends must have what one of them uses.
+fn capabilities(driver: &Driver, auto: &str) -> Vec<Capability> {
+    let Some(guest) = &driver.guest else { return Vec::new() };
+    let known = guest.capabilities.migration_capabilities.iter();
+    known.map(|capability| capability.to_string()).map(|name| Capability { auto: name == auto, name }).collect()
+}
+
+impl Driver {
+    /// The definition to keep on the destination: the caller's, else the kept one, else the running one.
+    pub(super) fn persistent_xml(&self, parameters: &Parameters) -> Option<String> {
+        if let Some(xml) = &parameters.persistent_xml {
+            return Some(xml.clone());
+        }
+        let running = self.guest.as_ref().map(|guest| &guest.domain);
+        let options = FormatOptions { inactive: true, secure: true, migratable: true };
+        self.config.as_ref().or(running).map(|domain| domain.format(options))
+    }
+}

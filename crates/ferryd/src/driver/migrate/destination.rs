@@ -1,0 +1,586 @@
+//! The destination's hands: Prepare and Finish, and every effect of `ferry_migration::destination`.
+//!
+//! ```text
+//!   calls, QMP events, journal results --Input--> Destination::step --Effect--> QEMU, journal, answers
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ferry_domxml::Domain;
+use ferry_migration::cookie::Says;
+use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, Ended, Fate, Input, Report};
+use ferry_migration::params::Request as Parameters;
+use ferry_migration::stats::JobStats;
+use ferry_migration::uri::{self, Listen};
+use ferry_migration::{Peer, Why};
+use ferry_qmp::commands::migration::{
+    CapabilityState, MigrateIncoming, MigrateSetCapabilities, MigrationCapability, MigrationStatus,
+};
+use ferry_qmp::commands::run::Cont;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::flags::MigrateFlags;
+use ferry_rpc::values::{
+    DefinedDetail, DomainState, LifecycleEvent, PausedReason, ResumedDetail, RunningReason, StartedDetail,
+    SuspendedDetail,
+};
+use tokio::time::Instant;
+
+use super::{Arrived, Migration, Names, Offline, Pending, Prepared, RETRY, cookies};
+use crate::driver::guest::{Ending, Guest};
+use crate::driver::{Driver, Reply, answer, now_ms};
+use crate::host::Port;
+use crate::listen::Client;
+use crate::perform::launch::{self, Purpose};
+use crate::refuse;
+
+/// How long Finish waits for the last of the state, and an orphan for its source's word.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An incoming migration.
+pub(crate) struct Incoming {
+    pub(super) machine: Destination,
+    /// What both daemons call it; nothing from a stock source.
+    pub(super) names: Option<Names>,
+    /// The job slot is taken: from Prepare until the guest runs or is gone.
+    pub(in crate::driver) job_open: bool,
+    /// The connection that coordinates.
+    pub(super) client: Option<u64>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) retry: Option<Instant>,
+    pub(super) standing_since_ms: u64,
+    /// The guest's name on the source.
+    pub(super) source_name: String,
+    /// Who sends it, for the history.
+    pub(super) source_host: String,
+    pub(super) stats: Option<JobStats>,
+    pub(super) started_ms: u64,
+    parameters: Parameters,
+    /// What is to be launched, until it is.
+    definition: Option<Domain>,
+    /// The definition to keep, as the source sent it.
+    persistent: Option<String>,
+    port: Option<Port>,
+    uri: Option<String>,
+    prepare: Pending<Prepared>,
+    finish: Pending<Arrived>,
+    finish_cancelled: bool,
+    destroy: Pending<()>,
+    /// Why QEMU could not be made ready.
+    trouble: Option<Error>,
+}
+
+impl Driver {
+    /// Prepare: starts a QEMU that listens.
+    pub(super) async fn prepare(
+        &mut self,
+        parameters: Parameters,
+        cookie: Vec<u8>,
+        definition: Domain,
+        client: Client,
+        reply: Reply<Prepared>,
+    ) {
+        if self.guest.is_some() || self.migration.as_ref().is_some_and(Migration::occupies) {
+            let text = format!("domain '{}' is already active", self.name);
+            return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::DOMAIN, text)));
+        }
+        if let Err(error) = self.refuse_in_doubt("receive") {
+            return answer(reply, Err(error));
+        }
+        let offer = match cookies::read_begun(self, &cookie) {
+            Ok(offer) => offer,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let source_name = offer.source_name.unwrap_or_else(|| self.name.clone());
+        if parameters.is_offline() {
+            let prepared = self.prepare_offline(&parameters, definition, source_name, offer.names, &client);
+            return answer(reply, prepared);
+        }
+        if let Err(error) = parameters.data_uri() {
+            return answer(reply, Err(error));
+        }
+        self.watch(client.clone());
+        let names = offer.names;
+        let id = names.as_ref().map_or_else(|| Names::new(self.epoch.next()), Names::clone);
+        self.epoch = self.epoch.max(id.epoch);
+        let was_running = !parameters.flags.contains(MigrateFlags::PAUSED);
+        let (machine, effects) = Destination::prepare(id.id, parameters.plan(was_running), offer.peer);
+        tracing::info!(domain = %self.uuid, migration = %id.id, epoch = id.epoch.0, "arriving");
+        let mut incoming = Incoming {
+            machine,
+            names,
+            job_open: true,
+            client: Some(client.id()),
+            deadline: None,
+            retry: None,
+            standing_since_ms: now_ms(),
+            source_name,
+            source_host: offer.hostname.unwrap_or_default(),
+            stats: None,
+            started_ms: now_ms(),
+            parameters,
+            definition: Some(definition),
+            persistent: None,
+            port: None,
+            uri: None,
+            prepare: Pending::default(),
+            finish: Pending::default(),
+            finish_cancelled: false,
+            destroy: Pending::default(),
+            trouble: None,
+        };
+        incoming.prepare.set(reply);
+        self.arriving = Some(id);
+        self.migration = Some(Migration::In(Box::new(incoming)));
+        let follow = self.perform_destination_effects(effects).await;
+        self.run_destination(follow).await;
+    }
+
+    /// Finish: starts the guest, or cleans up; the machine decides which.
+    pub(super) async fn finish(
+        &mut self,
+        parameters: Parameters,
+        cookie: Vec<u8>,
+        cancelled: bool,
+        reply: Reply<Arrived>,
+    ) {
+        if parameters.is_offline() {
+            return answer(reply, self.finish_offline(cancelled).await);
+        }
+        if !matches!(self.migration, Some(Migration::In(_))) {
+            return answer(reply, Err(self.nothing_to_finish(cancelled)));
+        }
+        let delivery = match cookies::read_performed(self, &cookie) {
+            Ok(delivery) => delivery,
+            Err(error) if cancelled => {
+                tracing::warn!(domain = %self.name, %error, "the finish cookie is not readable");
+                cookies::Delivery::nothing()
+            }
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        incoming.finish.set(reply);
+        incoming.finish_cancelled = cancelled;
+        incoming.parameters.flags = incoming.parameters.flags | parameters.flags;
+        incoming.persistent = delivery.persistent;
+        incoming.stats = delivery.stats.map(|stats| stats.received(now_ms()));
+        incoming.deadline = Some(Instant::now() + PATIENCE);
+        let input = Input::Finish { cancelled, evidence: delivery.evidence };
+        if let Err(denied) = self.step_destination(input).await
+            && let Some(Migration::In(incoming)) = &mut self.migration
+        {
+            let error = Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, denied.to_string());
+            incoming.finish.answer(Err(error));
+        }
+    }
+
+    /// Destroy while the guest is arriving.
+    pub(super) async fn destroy_arriving(&mut self, reply: Reply<()>) {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        incoming.destroy.set(reply);
+        if let Err(denied) = self.step_destination(Input::Destroy).await
+            && let Some(Migration::In(incoming)) = &mut self.migration
+        {
+            let error = Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, denied.to_string());
+            incoming.destroy.answer(Err(error));
+        }
+    }
+
+    pub(super) async fn destination_status(&mut self, status: MigrationStatus) {
+        let report = match status {
+            MigrationStatus::Completed => Report::Complete,
+            MigrationStatus::Failed => Report::Failed,
+            _ => return,
+        };
+        self.drive_destination(Input::Qemu(report)).await;
+    }
+
+    pub(super) async fn destination_resumed(&mut self) {
+        self.drive_destination(Input::Qemu(Report::Resumed)).await;
+    }
+
+    pub(super) async fn destination_exit(&mut self) {
+        if let Some(guest) = &mut self.guest {
+            guest.ending.get_or_insert(Ending::Failed);
+        }
+        self.settle_end().await;
+        self.drive_destination(Input::Qemu(Report::Died)).await;
+    }
+
+    /// Feeds an event; a machine that has no use for it stays as it is.
+    pub(super) async fn drive_destination(&mut self, input: Input) {
+        if let Err(denied) = self.step_destination(input).await {
+            tracing::debug!(domain = %self.name, %denied, ?input, "the destination takes no such input now");
+        }
+    }
+
+    async fn step_destination(&mut self, input: Input) -> Result<(), Denied> {
+        let effects = self.turn_destination(input)?;
+        let follow = self.perform_destination_effects(effects).await;
+        self.run_destination(follow).await;
+        Ok(())
+    }
+
+    async fn run_destination(&mut self, mut inputs: VecDeque<Input>) {
+        while let Some(input) = inputs.pop_front() {
+            match self.turn_destination(input) {
+                Ok(effects) => {
+                    let mut follow = self.perform_destination_effects(effects).await;
+                    // What follows from this step comes before what was waiting.
+                    follow.append(&mut inputs);
+                    inputs = follow;
+                }
+                Err(denied) => tracing::error!(domain = %self.name, %denied, ?input, "out of turn"),
+            }
+        }
+        self.after_destination_steps();
+    }
+
+    fn turn_destination(&mut self, input: Input) -> Result<Vec<Effect>, Denied> {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return Ok(Vec::new()) };
+        let before = (incoming.machine.phase_name(), incoming.machine.standing());
+        let (machine, effects) = incoming.machine.clone().step(input)?;
+        if machine.standing() != before.1 {
+            incoming.standing_since_ms = now_ms();
+        }
+        if machine.phase_name() != before.0 {
+            tracing::info!(
+                domain = %self.uuid,
+                migration = %machine.id(),
+                from = before.0,
+                to = machine.phase_name(),
+                "destination"
+            );
+        }
+        incoming.machine = machine;
+        Ok(effects)
+    }
+
+    fn after_destination_steps(&mut self) {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        if incoming.machine.is_over() {
+            self.migration = None;
+            return;
+        }
+        if incoming.machine.wants_retry() {
+            incoming.retry.get_or_insert_with(|| Instant::now() + RETRY);
+        } else {
+            incoming.retry = None;
+        }
+    }
+
+    async fn perform_destination_effects(&mut self, effects: Vec<Effect>) -> VecDeque<Input> {
+        let mut follow = VecDeque::new();
+        for effect in effects {
+            if let Some(input) = self.perform_destination_effect(effect).await {
+                follow.push_back(input);
+            }
+        }
+        follow
+    }
+
+    async fn perform_destination_effect(&mut self, effect: Effect) -> Option<Input> {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return None };
+        match effect {
+            Effect::Journal(record) => {
+                let written = self.write_destination_record(record).await;
+                Some(Input::Journaled(written))
+            }
+            Effect::Launch => match self.launch_incoming().await {
+                Ok(()) => Some(Input::Qemu(Report::Listening)),
+                Err(error) => {
+                    if let Some(Migration::In(incoming)) = &mut self.migration {
+                        incoming.trouble = Some(error);
+                    }
+                    self.end_guest(Ending::Failed).await;
+                    Some(Input::Qemu(Report::Died))
+                }
+            },
+            Effect::StartCpus => self.start_cpus().await,
+            Effect::EndQemu => {
+                self.end_guest(Ending::Failed).await;
+                Some(Input::Qemu(Report::Died))
+            }
+            Effect::Tell(word) => {
+                tracing::debug!(domain = %self.name, %word, migration = %incoming.machine.id(), "nobody to tell");
+                None
+            }
+            Effect::Answer(reply) => {
+                self.answer_destination(reply);
+                None
+            }
+            Effect::Finished(ended) => {
+                self.finish_arriving(ended).await;
+                None
+            }
+            Effect::Alarm => {
+                tracing::error!(
+                    domain = %self.uuid,
+                    migration = %incoming.machine.id(),
+                    "THE SOURCE KEEPS THE GUEST although it runs here: one of the two must be destroyed by hand"
+                );
+                None
+            }
+        }
+    }
+
+    /// Starts QEMU and has it listen where the source will connect.
+    async fn launch_incoming(&mut self) -> Result<(), Error> {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return Ok(()) };
+        let Some(definition) = incoming.definition.take() else {
+            return Err(refuse::internal("the guest was launched before"));
+        };
+        let uri = incoming.parameters.data_uri()?;
+        let listen = Listen::plan(uri.as_ref(), incoming.parameters.listen_address.as_deref())?;
+        let id = self.host.registry.next_id();
+        let launched = launch::launch(&self.host, definition, id, Purpose::Incoming).await?;
+        self.guest = Some(Guest::of_launch(id, launched, None));
+        self.set_state(DomainState::PAUSED, PausedReason::MIGRATION.0);
+        // From here on a restarted daemon knows the process.
+        self.record_guest().await?;
+        let switched = [
+            (MigrationCapability::Events, true),
+            (MigrationCapability::LateBlockActivate, true),
+        ];
+        let capabilities = switched.map(|(capability, state)| CapabilityState { capability, state }).to_vec();
+        let monitor = self.running()?.monitor.clone();
+        monitor.execute(&MigrateSetCapabilities { capabilities }).await.map_err(refuse::monitor)?;
+        let port = self.listen_for_source(&listen).await?;
+        let number = port.as_ref().map_or(0, Port::number);
+        let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
+        if let Some(Migration::In(incoming)) = &mut self.migration {
+            incoming.uri = uri::uri_out(incoming.parameters.migrate_uri.as_deref(), uri.as_ref(), &host, number);
+            incoming.port = port;
+        }
+        self.emit_lifecycle(LifecycleEvent::STARTED, StartedDetail::MIGRATED.0);
+        Ok(())
+    }
+
+    /// Has QEMU listen; a port of the pool that another program holds is passed over.
+    async fn listen_for_source(&self, listen: &Listen) -> Result<Option<Port>, Error> {
+        let monitor = self.running()?.monitor.clone();
+        let any = self.host.config.migration_address.as_deref().unwrap_or(any_address());
+        let fixed = match listen {
+            Listen::Tcp { port, .. } => port.is_some(),
+            Listen::Unix { .. } => true,
+        };
+        if fixed {
+            let incoming = MigrateIncoming::at(listen.qemu_incoming(any, 0));
+            return monitor.execute(&incoming).await.map(|_| None).map_err(refuse::monitor);
+        }
+        let mut at_least = 0;
+        loop {
+            let port = self.host.ports.take(at_least)?;
+            let incoming = MigrateIncoming::at(listen.qemu_incoming(any, port.number()));
+            match monitor.execute(&incoming).await {
+                Ok(_) => return Ok(Some(port)),
+                Err(error) if error.refusal().is_some_and(|text| text.contains("Address already in use")) => {
+                    at_least = port.number().saturating_add(1);
+                }
+                Err(error) => return Err(refuse::monitor(error)),
+            }
+        }
+    }
+
+    async fn start_cpus(&mut self) -> Option<Input> {
+        let monitor = self.guest.as_ref().map(|guest| guest.monitor.clone())?;
+        match monitor.execute(&Cont).await {
+            // RESUME is the proof, and it comes as an event.
+            Ok(_) => None,
+            Err(error) if error.refusal().is_some() => {
+                tracing::error!(domain = %self.name, error = refuse::chain(&error), "QEMU refuses to start the guest");
+                Some(Input::Qemu(Report::StartRefused))
+            }
+            // QEMU is gone or silent: its pidfd will tell, and silence proves nothing.
+            Err(_) => None,
+        }
+    }
+
+    fn answer_destination(&mut self, reply: Answer) {
+        match reply {
+            Answer::Ok(Call::Prepare) => {
+                let Some(Migration::In(incoming)) = &self.migration else { return };
+                let cookie =
+                    cookies::prepared(self, &incoming.source_name, incoming.names.as_ref(), false);
+                let prepared = Prepared { cookie, uri: incoming.uri.clone() };
+                if let Some(Migration::In(incoming)) = &mut self.migration {
+                    incoming.prepare.answer(Ok(prepared));
+                }
+            }
+            Answer::Finish(fate) => self.answer_finish(fate),
+            Answer::Ok(call) => self.answer_arriving(call, Ok(())),
+            Answer::Failed(call, why) => {
+                let error = match &mut self.migration {
+                    Some(Migration::In(incoming)) => incoming.trouble.take(),
+                    Some(Migration::Out(_)) | None => None,
+                };
+                self.answer_arriving(call, Err(error.unwrap_or_else(|| failure(why))));
+            }
+            Answer::InDoubt(call, doubt) => {
+                let text = format!("it is not known yet whether domain '{}' runs here: {doubt}", self.name);
+                let error = Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text);
+                self.answer_arriving(call, Err(error));
+            }
+        }
+    }
+
+    fn answer_arriving(&mut self, call: Call, outcome: Result<(), Error>) {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        match (call, outcome) {
+            (Call::Prepare, Err(error)) => incoming.prepare.answer(Err(error)),
+            (Call::Finish, Err(error)) => incoming.finish.answer(Err(error)),
+            (Call::Prepare | Call::Finish, Ok(())) => {}
+            (Call::Destroy, outcome) => incoming.destroy.answer(outcome),
+            (Call::Resolve, _) => {}
+        }
+    }
+
+    /// Finish is told the guest's fate. Called with `cancelled` it must hear an error either way.
+    fn answer_finish(&mut self, fate: Fate) {
+        let domain = self.published.borrow().reference();
+        let Some(Migration::In(incoming)) = &self.migration else { return };
+        let outcome = match (fate, incoming.finish_cancelled) {
+            (Fate::Arrived, false) => {
+                Ok(Arrived { domain, cookie: cookies::arrived(self, Says::Running) })
+            }
+            (Fate::Arrived, true) => {
+                let text = format!("domain '{}' runs here: the migration had been handed over", self.name);
+                Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))
+            }
+            (Fate::Declined(_), true) => Err(cleaned_up()),
+            (Fate::Declined(why), false) => Err(failure(why)),
+        };
+        if let Some(Migration::In(incoming)) = &mut self.migration {
+            incoming.finish.answer(outcome);
+        }
+    }
+
+    async fn finish_arriving(&mut self, ended: Ended) {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        incoming.job_open = false;
+        incoming.client = None;
+        incoming.deadline = None;
+        incoming.port = None;
+        match ended {
+            Ended::Arrived => self.settle_arrival().await,
+            Ended::Declined(why) => {
+                tracing::info!(domain = %self.uuid, %why, "the guest does not come");
+                self.completed_job = None;
+            }
+        }
+        self.write_arrival(&ended).await;
+    }
+
+    async fn settle_arrival(&mut self) {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        let persist = incoming.parameters.flags.contains(MigrateFlags::PERSIST_DEST);
+        let paused = incoming.parameters.flags.contains(MigrateFlags::PAUSED);
+        let persistent = incoming.persistent.take();
+        let stats = incoming.stats.map(|stats| stats.arrived(now_ms()));
+        incoming.stats = stats;
+        if paused {
+            self.set_state(DomainState::PAUSED, PausedReason::USER.0);
+            self.emit_lifecycle(LifecycleEvent::SUSPENDED, SuspendedDetail::PAUSED.0);
+        } else {
+            self.set_state(DomainState::RUNNING, RunningReason::MIGRATED.0);
+            self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::MIGRATED.0);
+        }
+        if persist {
+            self.keep_arrived(persistent).await;
+        }
+        self.record_or_warn().await;
+        if let Some(stats) = stats {
+            self.complete_job(stats);
+        }
+    }
+
+    /// Keeps the definition that came with the guest, or the guest's own.
+    async fn keep_arrived(&mut self, persistent: Option<String>) {
+        let detail = if self.config.is_some() { DefinedDetail::UPDATED } else { DefinedDetail::ADDED };
+        let running = self.guest.as_ref().map(|guest| guest.domain.inactive());
+        let sent = match persistent {
+            None => None,
+            Some(xml) => match self.host.complete_arriving(&xml).await {
+                Ok(domain) => Some(domain),
+                Err(error) => {
+                    tracing::warn!(domain = %self.name, %error, "the definition that was sent is not usable; the running one is kept");
+                    None
+                }
+            },
+        };
+        let Some(mut domain) = sent.or(running) else { return };
+        domain.name.clone_from(&self.name);
+        match self.keep(domain).await {
+            Ok(()) => self.emit_lifecycle(LifecycleEvent::DEFINED, detail.0),
+            // The guest runs; that it is transient now is bad, and no reason to lose it.
+            Err(error) => {
+                tracing::error!(domain = %self.name, %error, "the definition could not be kept: the guest is transient");
+            }
+        }
+    }
+
+    fn prepare_offline(
+        &mut self,
+        parameters: &Parameters,
+        definition: Domain,
+        source_name: String,
+        names: Option<Names>,
+        client: &Client,
+    ) -> Result<Prepared, Error> {
+        let uri = parameters.data_uri()?;
+        let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
+        let port = *self.host.config.migration_ports().start();
+        let uri = uri::uri_out(parameters.migrate_uri.as_deref(), uri.as_ref(), &host, port);
+        let cookie = cookies::prepared(self, &source_name, names.as_ref(), true);
+        self.watch(client.clone());
+        self.offline = Some(Offline { definition, source_name, client: client.id() });
+        Ok(Prepared { cookie, uri })
+    }
+
+    async fn finish_offline(&mut self, cancelled: bool) -> Result<Arrived, Error> {
+        let Some(Offline { mut definition, source_name, .. }) = self.offline.take() else {
+            return Err(self.nothing_to_finish(cancelled));
+        };
+        if cancelled {
+            return Err(cleaned_up());
+        }
+        let detail = if self.config.is_some() { DefinedDetail::UPDATED } else { DefinedDetail::ADDED };
+        definition.name.clone_from(&self.name);
+        self.keep(definition).await?;
+        self.emit_lifecycle(LifecycleEvent::DEFINED, detail.0);
+        let domain = self.published.borrow().reference();
+        Ok(Arrived { domain, cookie: cookies::arrived_offline(self, &source_name) })
+    }
+
+    /// Finish for a guest that is not arriving (any more).
+    fn nothing_to_finish(&self, cancelled: bool) -> Error {
+        let text = format!("no domain with matching name '{}'", self.name);
+        if cancelled && self.guest.is_none() { cleaned_up() } else { Error::of(ErrorCode::NO_DOMAIN, Origin::QEMU, text) }
+    }
+}
+
+impl Incoming {
+    /// The whole request.
+    pub(super) fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Who sends the guest.
+    pub(super) fn peer(&self) -> Peer {
+        self.machine.peer()
+    }
+}
+
+/// The wildcard on which to listen: IPv6's takes IPv4 too, where the host has IPv6.
+fn any_address() -> &'static str {
+    if std::path::Path::new("/proc/net/if_inet6").exists() { "::" } else { "0.0.0.0" }
+}
+
+/// What a coordinator expects to hear of a cancelled Finish.
+fn cleaned_up() -> Error {
+    Error::of(ErrorCode::MIGRATE_FINISH_OK, Origin::QEMU, "")
+}
+
+fn failure(why: Why) -> Error {
+    Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, format!("job 'migration in' failed: {why}"))
+}

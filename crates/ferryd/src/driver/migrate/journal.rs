@@ -1,0 +1,153 @@
+//! The journal of a migration, as its machines want it written: recorded and synced, or not at all.
+//!
+//! With each record goes what a restarted daemon needs beside it: the plan, the peer, the names.
+
+use ferry_migration::journal::{DestinationRecord, SourceRecord};
+use ferry_migration::plan::Guarantee;
+use ferry_migration::{Peer, Plan, Written, destination, source};
+use ferry_store::{Direction, HistoryEntry, JournalEntry, Role};
+use serde::{Deserialize, Serialize};
+
+use super::{Migration, Names};
+use crate::driver::{Driver, now_ms};
+
+/// What stands beside every record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    pub(crate) plan: Plan,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) secret: ferry_migration::Secret,
+    /// The guest's name on the source.
+    pub(crate) source_name: String,
+}
+
+impl Driver {
+    pub(super) async fn write_source_record(&mut self, record: SourceRecord) -> Written {
+        let Some(Migration::Out(outgoing)) = &self.migration else { return Written::No };
+        let beside = Beside {
+            plan: *outgoing.machine.plan(),
+            peer: outgoing.machine.peer(),
+            secret: outgoing.names.secret.clone(),
+            source_name: self.name.clone(),
+        };
+        let entry = self.entry(&outgoing.names, Role::Source, format!("{record:?}"), &beside);
+        self.append(entry).await
+    }
+
+    pub(super) async fn write_destination_record(&mut self, record: DestinationRecord) -> Written {
+        let (Some(Migration::In(incoming)), Some(names)) = (&self.migration, &self.arriving) else {
+            return Written::No;
+        };
+        let beside = Beside {
+            plan: *incoming.machine.plan(),
+            peer: Some(incoming.machine.peer()),
+            secret: names.secret.clone(),
+            source_name: incoming.source_name.clone(),
+        };
+        let entry = self.entry(names, Role::Destination, format!("{record:?}"), &beside);
+        self.append(entry).await
+    }
+
+    fn entry(&self, names: &Names, role: Role, kind: String, beside: &Beside) -> JournalEntry {
+        JournalEntry {
+            migration: u128::from_be_bytes(*names.id.as_bytes()),
+            epoch: names.epoch.0,
+            role,
+            domain: self.uuid,
+            kind,
+            // Our own types always have a JSON form.
+            body: serde_json::to_value(beside).unwrap_or_default(),
+            at_ms: now_ms(),
+        }
+    }
+
+    async fn append(&self, entry: JournalEntry) -> Written {
+        // The store has said why it could not.
+        match self.host.store(move |store| store.append(&entry)).await {
+            Ok(()) => Written::Yes,
+            Err(_) => Written::No,
+        }
+    }
+
+    /// Whether the journal takes a record now: a host value is written in its place.
+    pub(super) async fn probe_journal(&self) -> Written {
+        let stamp = now_ms().to_string();
+        match self.host.store(move |store| store.set_host_value("journal_probe", &stamp)).await {
+            Ok(()) => Written::Yes,
+            Err(_) => Written::No,
+        }
+    }
+
+    /// One line of the history, for a guest that was to leave.
+    pub(super) async fn write_history(&mut self, ended: &source::Ended) {
+        let Some(Migration::Out(outgoing)) = &self.migration else { return };
+        let result = match ended {
+            source::Ended::Moved => "moved".to_owned(),
+            source::Ended::Stayed(why) => format!("stayed: {why}"),
+        };
+        let peer = outgoing.parameters().migrate_uri.clone().unwrap_or_default();
+        let guarantee = outgoing.machine.peer().map(Peer::guarantee);
+        let figures = figures(&outgoing.stats);
+        let entry = self.history(&outgoing.names, Direction::Out, peer, outgoing.stats.timeline.started, result, guarantee, figures);
+        self.save_history(entry).await;
+    }
+
+    /// One line of the history, for a guest that was to come.
+    pub(super) async fn write_arrival(&mut self, ended: &destination::Ended) {
+        let (Some(Migration::In(incoming)), Some(names)) = (&self.migration, &self.arriving) else { return };
+        let result = match ended {
+            destination::Ended::Arrived => "arrived".to_owned(),
+            destination::Ended::Declined(why) => format!("declined: {why}"),
+        };
+        let guarantee = Some(incoming.machine.peer().guarantee());
+        let figures = incoming.stats.as_ref().map(figures).unwrap_or_default();
+        let entry = self.history(names, Direction::In, incoming.source_host.clone(), incoming.started_ms, result, guarantee, figures);
+        self.save_history(entry).await;
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the columns of one row")]
+    fn history(
+        &self,
+        names: &Names,
+        direction: Direction,
+        peer: String,
+        started_ms: u64,
+        result: String,
+        guarantee: Option<Guarantee>,
+        statistics: serde_json::Value,
+    ) -> HistoryEntry {
+        let guarantee = match guarantee {
+            None => "not needed".to_owned(),
+            Some(Guarantee::Proven) => "proven".to_owned(),
+            Some(Guarantee::BestEffort(why)) => format!("best effort: {why}"),
+        };
+        tracing::info!(domain = %self.uuid, migration = %names.id, result, guarantee, "migration ended");
+        HistoryEntry {
+            migration: u128::from_be_bytes(*names.id.as_bytes()),
+            domain: self.uuid,
+            name: self.name.clone(),
+            direction,
+            peer,
+            started_ms,
+            ended_ms: Some(now_ms()),
+            result,
+            guarantee,
+            statistics,
+        }
+    }
+
+    async fn save_history(&self, entry: HistoryEntry) {
+        // A history that lacks a line is a pity; the store has said why.
+        let _ = self.host.store(move |store| store.save_history(&entry)).await;
+    }
+}
+
+/// What the history keeps of a job.
+fn figures(stats: &ferry_migration::stats::JobStats) -> serde_json::Value {
+    serde_json::json!({
+        "time_elapsed_ms": stats.time_elapsed_ms,
+        "downtime_ms": stats.downtime_ms,
+        "memory_processed": stats.progress.memory.map(|memory| memory.processed),
+        "passes": stats.progress.memory.map(|memory| memory.iteration),
+    })
+}

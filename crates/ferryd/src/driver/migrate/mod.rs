@@ -1,0 +1,305 @@
+//! Migrations as a domain's driver carries them out.
+//!
+//! The machines of `ferry_migration` decide. This room turns calls, QMP events and journal results into their
+//! inputs, performs their effects in order, and keeps beside them what a machine refuses to know: definitions,
+//! cookies, addresses, pending answers, QEMU's own words. One file for each side.
+
+mod cookies;
+mod destination;
+mod journal;
+mod source;
+
+use std::time::Duration;
+
+use ferry_domxml::Domain;
+use ferry_migration::params::Request as Parameters;
+use ferry_migration::{Epoch, MigrationId, Secret, Standing};
+use ferry_qmp::commands::migration::MigrationStatus;
+use ferry_rpc::error::Error;
+use ferry_rpc::proto::DomainRef;
+use tokio::time::Instant;
+
+use super::{Driver, Reply, answer};
+use crate::listen::Client;
+
+pub(crate) use destination::Incoming;
+pub(crate) use source::Outgoing;
+
+/// How often what is outstanding between two daemons is said again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A phase of a migration, as a coordinator calls it.
+pub(crate) enum MigrateRequest {
+    /// Source: open it.
+    Begin { parameters: Parameters, client: Client, reply: Reply<Begun> },
+    /// Destination: make ready to receive. The definition was completed and checked.
+    Prepare {
+        parameters: Parameters,
+        cookie: Vec<u8>,
+        domain: Box<Domain>,
+        client: Client,
+        reply: Reply<Prepared>,
+    },
+    /// Source: send memory and state.
+    Perform { parameters: Parameters, cookie: Vec<u8>, client: Client, reply: Reply<Vec<u8>> },
+    /// Destination: start the guest, or clean up.
+    Finish { parameters: Parameters, cookie: Vec<u8>, cancelled: bool, reply: Reply<Arrived> },
+    /// Source: let the guest go, or keep it.
+    Confirm { parameters: Parameters, cookie: Vec<u8>, cancelled: bool, reply: Reply<()> },
+}
+
+/// Begin's answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Begun {
+    pub(crate) cookie: Vec<u8>,
+    /// The definition for the destination.
+    pub(crate) xml: String,
+}
+
+/// Prepare's answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub(crate) cookie: Vec<u8>,
+    /// Where the source is to connect, when the caller does not know it already.
+    pub(crate) uri: Option<String>,
+}
+
+/// Finish's answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrived {
+    pub(crate) domain: DomainRef,
+    pub(crate) cookie: Vec<u8>,
+}
+
+/// A definition that is coming without its guest.
+#[derive(Debug)]
+pub(crate) struct Offline {
+    definition: Domain,
+    /// The domain's name on the source.
+    source_name: String,
+    /// The connection that coordinates.
+    client: u64,
+}
+
+/// What both daemons call one migration.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    pub(crate) id: MigrationId,
+    pub(crate) epoch: Epoch,
+    pub(crate) secret: Secret,
+}
+
+impl Names {
+    /// Names for a new migration of a guest whose last one had `epoch`.
+    fn new(epoch: Epoch) -> Names {
+        let random = || *uuid::Uuid::new_v4().as_bytes();
+        Names {
+            id: MigrationId::from_bytes(random()),
+            epoch,
+            secret: Secret::from_bytes(random()),
+        }
+    }
+}
+
+/// The migration that a domain is in.
+pub(crate) enum Migration {
+    /// The guest is leaving.
+    Out(Box<Outgoing>),
+    /// The guest is arriving.
+    In(Box<Incoming>),
+}
+
+impl Migration {
+    /// Whether the job slot is taken: other jobs and most changes are refused.
+    pub(crate) fn occupies(&self) -> bool {
+        match self {
+            Migration::Out(outgoing) => outgoing.job_open,
+            Migration::In(incoming) => incoming.job_open,
+        }
+    }
+
+    /// What stock would call the holder of the job.
+    pub(crate) fn job_name(&self) -> &'static str {
+        match self {
+            Migration::Out(_) => "monitor=migration out",
+            Migration::In(_) => "monitor=migration in",
+        }
+    }
+
+    /// Why, and since when (Unix seconds), it is not known who runs the guest.
+    pub(crate) fn doubt(&self) -> Option<(String, u64)> {
+        let (standing, since_ms) = match self {
+            Migration::Out(outgoing) => (outgoing.machine.standing(), outgoing.standing_since_ms),
+            Migration::In(incoming) => (incoming.machine.standing(), incoming.standing_since_ms),
+        };
+        match standing {
+            Standing::InDoubt(doubt) => Some((doubt.to_string(), since_ms / 1000)),
+            Standing::Here
+            | Standing::Leaving
+            | Standing::HandedOver
+            | Standing::Arriving
+            | Standing::Away => None,
+        }
+    }
+
+    /// When the driver is to wake up for this migration by itself.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let (deadline, retry) = match self {
+            Migration::Out(outgoing) => (outgoing.deadline, outgoing.retry),
+            Migration::In(incoming) => (incoming.deadline, incoming.retry),
+        };
+        [deadline, retry].into_iter().flatten().min()
+    }
+}
+
+impl Driver {
+    pub(super) async fn handle_migrate(&mut self, request: MigrateRequest) {
+        match request {
+            MigrateRequest::Begin { parameters, client, reply } => self.begin(parameters, client, reply).await,
+            MigrateRequest::Prepare { parameters, cookie, domain, client, reply } => {
+                self.prepare(parameters, cookie, *domain, client, reply).await;
+            }
+            MigrateRequest::Perform { parameters, cookie, client, reply } => {
+                self.perform(parameters, cookie, client, reply).await;
+            }
+            MigrateRequest::Finish { parameters, cookie, cancelled, reply } => {
+                self.finish(parameters, cookie, cancelled, reply).await;
+            }
+            MigrateRequest::Confirm { parameters, cookie, cancelled, reply } => {
+                self.confirm(parameters, cookie, cancelled, reply).await;
+            }
+        }
+    }
+
+    /// QEMU's copy went over to another status.
+    pub(super) async fn handle_migration_status(&mut self, status: MigrationStatus) {
+        match &self.migration {
+            Some(Migration::Out(_)) => self.source_status(status).await,
+            Some(Migration::In(_)) => self.destination_status(status).await,
+            None => {}
+        }
+    }
+
+    /// A pass over the guest's memory begins.
+    pub(super) async fn handle_migration_pass(&mut self, pass: u64) {
+        if let Some(Migration::Out(_)) = &self.migration {
+            self.source_pass(pass).await;
+        }
+    }
+
+    /// RESUME while a migration is under way.
+    pub(super) async fn handle_migration_resume(&mut self) {
+        match &self.migration {
+            Some(Migration::Out(_)) => self.source_resumed().await,
+            Some(Migration::In(_)) => self.destination_resumed().await,
+            None => {}
+        }
+    }
+
+    /// QEMU is gone while a migration is under way.
+    pub(super) async fn handle_migration_exit(&mut self) {
+        match &self.migration {
+            Some(Migration::Out(_)) => self.source_exit().await,
+            Some(Migration::In(_)) => self.destination_exit().await,
+            None => {}
+        }
+    }
+
+    /// The guest met an I/O error while a migration is under way.
+    pub(super) async fn handle_migration_io_error(&mut self) {
+        if let Some(Migration::Out(_)) = &self.migration {
+            self.source_io_error().await;
+        }
+    }
+
+    /// A connection closed that may coordinate the migration.
+    pub(super) async fn client_gone_in_migration(&mut self, client: u64) {
+        if self.offline.as_ref().is_some_and(|offline| offline.client == client) {
+            self.offline = None;
+        }
+        match &self.migration {
+            Some(Migration::Out(outgoing)) if outgoing.client == Some(client) => {
+                self.drive_source(ferry_migration::source::Input::ClientGone).await;
+            }
+            Some(Migration::In(incoming)) if incoming.client == Some(client) => {
+                self.drive_destination(ferry_migration::destination::Input::ClientGone).await;
+            }
+            Some(Migration::Out(_) | Migration::In(_)) | None => {}
+        }
+    }
+
+    /// Destroy in the middle of a migration.
+    pub(super) async fn destroy_in_migration(&mut self, reply: Reply<()>) {
+        match &self.migration {
+            Some(Migration::Out(_)) => self.destroy_leaving(reply).await,
+            Some(Migration::In(_)) => self.destroy_arriving(reply).await,
+            None => answer(reply, Ok(())),
+        }
+    }
+
+    /// A deadline or a retry is due.
+    pub(super) async fn handle_migration_timer(&mut self) {
+        let now = Instant::now();
+        match &mut self.migration {
+            Some(Migration::Out(outgoing)) => {
+                use ferry_migration::source::Input;
+                if outgoing.deadline.is_some_and(|due| due <= now) {
+                    outgoing.deadline = None;
+                    self.drive_source(Input::Deadline).await;
+                } else if outgoing.retry.is_some_and(|due| due <= now) {
+                    outgoing.retry = None;
+                    self.drive_source(Input::Retry).await;
+                }
+            }
+            Some(Migration::In(incoming)) => {
+                use ferry_migration::destination::Input;
+                if incoming.deadline.is_some_and(|due| due <= now) {
+                    incoming.deadline = None;
+                    self.drive_destination(Input::Deadline).await;
+                } else if incoming.retry.is_some_and(|due| due <= now) {
+                    incoming.retry = None;
+                    self.drive_destination(Input::Retry).await;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The user stopped the CPUs: the guest stays stopped if it stays, and the reason for now is this.
+    pub(super) fn note_suspended(&mut self) -> ferry_rpc::values::PausedReason {
+        use ferry_rpc::values::PausedReason;
+        match &mut self.migration {
+            Some(Migration::Out(outgoing)) if outgoing.job_open => {
+                outgoing.suspended = true;
+                PausedReason::MIGRATION
+            }
+            Some(Migration::Out(_) | Migration::In(_)) | None => PausedReason::USER,
+        }
+    }
+}
+
+/// The answer that a call still waits for; answered at most once.
+#[derive(Debug)]
+pub(crate) struct Pending<T>(Option<Reply<T>>);
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Pending(None)
+    }
+}
+
+impl<T> Pending<T> {
+    fn set(&mut self, reply: Reply<T>) {
+        self.0 = Some(reply);
+    }
+
+    fn waits(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn answer(&mut self, outcome: Result<T, Error>) {
+        if let Some(reply) = self.0.take() {
+            answer(reply, outcome);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One task for each domain: the only one who changes it.
+//!
+//! ```text
+//!   dispatch --Request--> mailbox ┐
+//!   QEMU ------ Event -----------┼--> Driver::run --> perform (QEMU, files) ; store ; events
+//!   pidfd ----- exit ------------┘         └--> View (published after every step; queries read it)
+//! ```
+//!
+//! A request is carried out to its end or refused; nothing waits in here for minutes. A migration is a pure machine
+//! of `ferry_migration` that this task feeds and whose effects it performs ([`migrate`]), so the mailbox stays
+//! served while memory moves.
+
+mod adopt;
+mod definition;
+mod guest;
+mod job;
+mod lifecycle;
+pub(crate) mod migrate;
+mod qemu_event;
+mod request;
+mod view;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ferry_domxml::Domain;
+use ferry_migration::stats::JobStats;
+use ferry_migration::{Epoch, policy, source};
+use ferry_qmp::Event;
+use ferry_rpc::values::{DomainState, LifecycleEvent, ShutoffReason};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use crate::events::DomainEvent;
+use crate::host::Host;
+
+pub(crate) use guest::Guest;
+pub(crate) use request::{DomainHandle, Reply, Request, WhichJob};
+pub(crate) use view::{Live, View};
+
+/// Starts the driver of a domain that is neither defined nor running yet.
+pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
+    let (mailbox, requests) = mpsc::channel(request::MAILBOX);
+    let (published, view) = watch::channel(Arc::new(View::vacant(uuid, name.clone())));
+    let driver = Driver {
+        host,
+        uuid,
+        name,
+        me: mailbox.downgrade(),
+        requests,
+        published,
+        config: None,
+        autostart: false,
+        state: DomainState::SHUTOFF,
+        reason: ShutoffReason::UNKNOWN.0,
+        guest: None,
+        migration: None,
+        epoch: Epoch::default(),
+        offered: None,
+        offline: None,
+        arriving: None,
+        opening: Vec::new(),
+        completed_job: None,
+        limits: Limits::default(),
+    };
+    tokio::spawn(driver.run());
+    DomainHandle::new(mailbox, view)
+}
+
+/// The driver's own state. Nobody else sees it; see [`View`].
+pub(crate) struct Driver {
+    host: Arc<Host>,
+    uuid: Uuid,
+    name: String,
+    /// For tasks of this driver's own making (connection watchers, the journal's writer) to report back.
+    me: mpsc::WeakSender<Request>,
+    requests: mpsc::Receiver<Request>,
+    published: watch::Sender<Arc<View>>,
+    config: Option<Arc<Domain>>,
+    autostart: bool,
+    state: DomainState,
+    reason: i32,
+    guest: Option<Guest>,
+    migration: Option<migrate::Migration>,
+    /// Of the guest's last migration that this host knows.
+    epoch: Epoch,
+    /// Names that Begin gave out without opening a job.
+    offered: Option<migrate::Names>,
+    /// A definition that is coming without its guest, and its name on the source.
+    offline: Option<migrate::Offline>,
+    /// Names of the migration that is coming in; made here for a stock source.
+    arriving: Option<migrate::Names>,
+    /// What a machine that was just made wants done first.
+    opening: Vec<source::Effect>,
+    /// What the last job did, until somebody reads it.
+    completed_job: Option<JobStats>,
+    limits: Limits,
+}
+
+/// What the operator set for migrations of this domain, until the daemon ends.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    downtime_ms: Option<u64>,
+    speed_mib: Option<u64>,
+    postcopy_speed_mib: Option<u64>,
+}
+
+/// What a driver wakes up for.
+enum Wake {
+    Asked(Request),
+    Qemu(Event),
+    /// The monitor's connection ended while QEMU may still live.
+    MonitorClosed,
+    Exited,
+    /// A deadline or a retry of the migration is due.
+    Migration,
+    /// The last handle is gone: nobody can ask any more.
+    Forgotten,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            match self.wake().await {
+                Wake::Asked(request) => self.handle_request(request).await,
+                Wake::Qemu(event) => self.handle_qemu_event(event).await,
+                Wake::MonitorClosed => self.handle_monitor_closed().await,
+                Wake::Exited => self.handle_exit().await,
+                Wake::Migration => self.handle_migration_timer().await,
+                Wake::Forgotten => return,
+            }
+            self.publish();
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let due = self.migration.as_ref().and_then(migrate::Migration::due);
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let Some(guest) = &mut self.guest else {
+            return tokio::select! {
+                request = self.requests.recv() => request.map_or(Wake::Forgotten, Wake::Asked),
+                () = timer => Wake::Migration,
+            };
+        };
+        let exited = guest.process.exited();
+        tokio::select! {
+            // What QEMU said before it ended counts, so its events come before its end.
+            biased;
+            event = guest.events.recv(), if guest.monitored => event.map_or(Wake::MonitorClosed, Wake::Qemu),
+            () = exited => Wake::Exited,
+            request = self.requests.recv() => request.map_or(Wake::Forgotten, Wake::Asked),
+            () = timer => Wake::Migration,
+        }
+    }
+
+    async fn handle_request(&mut self, request: Request) {
+        match request {
+            Request::Define { domain, reply } => answer(reply, self.define(domain).await),
+            Request::Undefine { flags, reply } => answer(reply, self.undefine(flags).await),
+            Request::Create { domain, flags, client, reply } => {
+                answer(reply, self.create(domain, flags, client).await);
+            }
+            Request::Start { flags, client, reply } => answer(reply, self.start(flags, client).await),
+            Request::Destroy { flags, reply } => self.destroy(flags, reply).await,
+            Request::Shutdown { flags, reply } => answer(reply, self.shutdown(flags).await),
+            Request::Reboot { flags, reply } => answer(reply, self.reboot(flags).await),
+            Request::Reset { reply } => answer(reply, self.reset().await),
+            Request::Suspend { reply } => answer(reply, self.suspend().await),
+            Request::Resume { reply } => answer(reply, self.resume().await),
+            Request::SetAutostart { autostart, reply } => answer(reply, self.set_autostart(autostart).await),
+            Request::JobStats { which, reply } => answer(reply, self.job_stats(which).await),
+            Request::AbortJob { postcopy, reply } => self.abort_job(postcopy, reply).await,
+            Request::SetMaxDowntime { downtime_ms, reply } => {
+                answer(reply, self.set_max_downtime(downtime_ms).await);
+            }
+            Request::SetMaxSpeed { mib_per_s, postcopy, reply } => {
+                answer(reply, self.set_max_speed(mib_per_s, postcopy).await);
+            }
+            Request::StartPostcopy { reply } => self.start_postcopy(reply).await,
+            Request::Migrate(request) => self.handle_migrate(request).await,
+            Request::ClientGone { client } => self.handle_client_gone(client).await,
+            Request::Adopt { found, reply } => answer(reply, self.adopt(*found).await),
+        }
+    }
+
+    /// Shows the world how the domain stands now.
+    fn publish(&mut self) {
+        let doubt = self.migration.as_ref().and_then(migrate::Migration::doubt);
+        let view = View {
+            uuid: self.uuid,
+            name: self.name.clone(),
+            state: self.state,
+            reason: self.reason,
+            config: self.config.clone(),
+            live: self.guest.as_ref().map(Guest::live),
+            autostart: self.autostart,
+            busy: self.migration.is_some() || self.offline.is_some(),
+            doubt,
+            downtime_ms_max: self.limits.downtime_ms.unwrap_or(policy::DOWNTIME_MS_LAST),
+            speed_mib_max: self.limits.speed_mib.unwrap_or(policy::UNLIMITED_MIB),
+            postcopy_speed_mib_max: self.limits.postcopy_speed_mib.unwrap_or(0),
+        };
+        let vacant = view.is_vacant();
+        self.published.send_replace(Arc::new(view));
+        if vacant {
+            self.host.registry.forget_vacant(self.uuid);
+        }
+    }
+
+    /// Tells the clients that listen. The view comes first: who acts on an event finds the domain as it says.
+    fn emit(&mut self, event: DomainEvent) {
+        self.publish();
+        let reference = self.published.borrow().reference();
+        self.host.events.emit(&reference, event);
+    }
+
+    fn emit_lifecycle(&mut self, event: LifecycleEvent, detail: i32) {
+        self.emit(DomainEvent::Lifecycle { event, detail });
+    }
+}
+
+/// Gives the asker its answer. An asker that has gone does not undo what was done.
+fn answer<T>(reply: Reply<T>, outcome: Result<T, ferry_rpc::Error>) {
+    let _ = reply.send(outcome);
+}
+
+/// Milliseconds since 1970, as cookies and records have them.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

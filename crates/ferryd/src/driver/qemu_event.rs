@@ -1,0 +1,198 @@
+//! What QEMU says unasked, and what follows from it.
+//!
+//! An event that a command of ours caused finds the state as it says already and changes nothing; what is left is
+//! the guest's or QEMU's own doing. What a migration makes of an event stands in [`super::migrate`].
+
+use ferry_domxml::{OnCrash, OnEvent};
+use ferry_qmp::commands::run::{Cont, SystemReset};
+use ferry_qmp::{Event, EventKind, ShutdownCause, ShutdownReason};
+use ferry_rpc::values::{
+    CrashedDetail, CrashedReason, DomainState, IoErrorAction, LifecycleEvent, PausedReason, ResumedDetail,
+    RunningReason, ShutdownDetail, SuspendedDetail,
+};
+
+use super::Driver;
+use super::guest::Ending;
+use crate::events::DomainEvent;
+
+impl Driver {
+    pub(super) async fn handle_qemu_event(&mut self, event: Event) {
+        tracing::debug!(domain = %self.name, event = ?event.kind, "QEMU");
+        match event.kind {
+            EventKind::Stop => self.handle_stop().await,
+            EventKind::Resume => self.handle_resume().await,
+            EventKind::Shutdown(cause) => self.handle_shutdown(&cause).await,
+            EventKind::Reset(_) => self.emit(DomainEvent::Reboot),
+            EventKind::Migration(status) => self.handle_migration_status(status).await,
+            EventKind::MigrationPass(pass) => {
+                let iteration = i32::try_from(pass).unwrap_or(i32::MAX);
+                self.emit(DomainEvent::MigrationIteration { iteration });
+                self.handle_migration_pass(pass).await;
+            }
+            EventKind::BlockIoError(error) => self.handle_io_error(&error).await,
+            EventKind::GuestPanicked(_) => self.handle_panic().await,
+            EventKind::RtcChange(change) => self.emit(DomainEvent::RtcChange { offset: change.offset }),
+            EventKind::BalloonChange(bytes) => self.handle_balloon(bytes).await,
+            EventKind::Powerdown
+            | EventKind::Suspend
+            | EventKind::SuspendDisk
+            | EventKind::Wakeup
+            | EventKind::GuestCrashloaded(_)
+            | EventKind::DeviceDeleted(_)
+            | EventKind::DeviceUnplugGuestError(_)
+            | EventKind::Watchdog(_)
+            | EventKind::VncConnected(_)
+            | EventKind::VncInitialized(_)
+            | EventKind::VncDisconnected(_)
+            | EventKind::VserportChange(_)
+            | EventKind::DeviceTrayMoved(_)
+            | EventKind::NicRxFilterChanged(_)
+            | EventKind::MemoryDeviceSizeChange(_)
+            | EventKind::JobStatusChange(_)
+            | EventKind::BlockJobCompleted(_)
+            | EventKind::BlockJobCancelled(_)
+            | EventKind::BlockJobError(_)
+            | EventKind::BlockJobReady(_)
+            | EventKind::Other { .. } => {}
+        }
+    }
+
+    /// The CPUs have stopped and no command of ours has done it.
+    async fn handle_stop(&mut self) {
+        if self.state != DomainState::RUNNING {
+            return;
+        }
+        let (reason, detail) = if self.migration.is_some() {
+            (PausedReason::MIGRATION, SuspendedDetail::MIGRATED)
+        } else {
+            (PausedReason::UNKNOWN, SuspendedDetail::PAUSED)
+        };
+        self.set_state(DomainState::PAUSED, reason.0);
+        self.emit_lifecycle(LifecycleEvent::SUSPENDED, detail.0);
+    }
+
+    /// The CPUs run and no command of ours has done it.
+    async fn handle_resume(&mut self) {
+        if self.migration.is_some() {
+            return self.handle_migration_resume().await;
+        }
+        if self.state != DomainState::PAUSED {
+            return;
+        }
+        self.set_state(DomainState::RUNNING, RunningReason::UNPAUSED.0);
+        self.record_or_warn().await;
+        self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::UNPAUSED.0);
+    }
+
+    /// The machine is off, with QEMU still there (`-no-shutdown`).
+    async fn handle_shutdown(&mut self, cause: &ShutdownCause) {
+        let Some(guest) = &mut self.guest else { return };
+        if guest.ending.is_some() {
+            return;
+        }
+        let restart = match cause.reason {
+            ShutdownReason::GuestReset => guest.domain.on_reboot.unwrap_or(OnEvent::Restart),
+            _ => guest.domain.on_poweroff.unwrap_or(OnEvent::Destroy),
+        };
+        let reboot = std::mem::take(&mut guest.reboot) || restart == OnEvent::Restart;
+        // A signal ends QEMU whatever the definition wishes.
+        if reboot && cause.reason != ShutdownReason::HostSignal && self.migration.is_none() {
+            return self.start_over().await;
+        }
+        guest.ending = Some(Ending::Shutdown);
+        self.set_state(DomainState::SHUTDOWN, 0);
+        let detail = if cause.guest { ShutdownDetail::GUEST } else { ShutdownDetail::HOST };
+        self.emit_lifecycle(LifecycleEvent::SHUTDOWN, detail.0);
+        if let Some(guest) = &self.guest {
+            guest.process.terminate();
+        }
+    }
+
+    /// Resets the machine and lets it run: a reboot by way of power-off.
+    async fn start_over(&mut self) {
+        let Some(guest) = &self.guest else { return };
+        let monitor = guest.monitor.clone();
+        let outcome = async {
+            monitor.execute(&SystemReset).await?;
+            monitor.execute(&Cont).await
+        };
+        if let Err(error) = outcome.await {
+            tracing::error!(domain = %self.name, %error, "the guest could not be started over");
+            return self.end_guest(Ending::Failed).await;
+        }
+        if self.state != DomainState::RUNNING {
+            self.set_state(DomainState::RUNNING, RunningReason::BOOTED.0);
+        }
+    }
+
+    async fn handle_panic(&mut self) {
+        self.set_state(DomainState::CRASHED, CrashedReason::PANICKED.0);
+        self.emit_lifecycle(LifecycleEvent::CRASHED, CrashedDetail::PANICKED.0);
+        let Some(guest) = &self.guest else { return };
+        match guest.domain.on_crash.unwrap_or(OnCrash::Destroy) {
+            OnCrash::Preserve => self.record_or_warn().await,
+            OnCrash::Restart | OnCrash::CoredumpRestart | OnCrash::RenameRestart => self.start_over().await,
+            OnCrash::Destroy | OnCrash::CoredumpDestroy => self.end_guest(Ending::Crashed).await,
+        }
+    }
+
+    async fn handle_io_error(&mut self, error: &ferry_qmp::BlockIoError) {
+        let alias = error.qom_path.as_deref().and_then(device_of).unwrap_or(error.device.as_str());
+        let path = self.guest.as_ref().and_then(|guest| {
+            let disks = guest.domain.devices.disks.iter();
+            let disk = disks.into_iter().find(|disk| disk.info.alias.as_deref() == Some(alias));
+            disk.and_then(|disk| disk.source.path()).map(str::to_owned)
+        });
+        let stops = error.action == ferry_qmp::commands::run::ErrorAction::Stop;
+        let action = if stops { IoErrorAction::PAUSE } else { IoErrorAction::REPORT };
+        self.emit(DomainEvent::IoError {
+            path: path.unwrap_or_default(),
+            alias: alias.to_owned(),
+            action,
+            reason: if error.nospace == Some(true) { "enospc".to_owned() } else { String::new() },
+        });
+        if stops && self.state == DomainState::RUNNING {
+            self.set_state(DomainState::PAUSED, PausedReason::IOERROR.0);
+            self.record_or_warn().await;
+            self.emit_lifecycle(LifecycleEvent::SUSPENDED, SuspendedDetail::IOERROR.0);
+            self.handle_migration_io_error().await;
+        }
+    }
+
+    async fn handle_balloon(&mut self, bytes: u64) {
+        let kib = bytes / 1024;
+        if let Some(guest) = &mut self.guest {
+            let mut domain = ferry_domxml::Domain::clone(&guest.domain);
+            domain.current_memory = Some(ferry_domxml::memory::Size { kib });
+            guest.domain = std::sync::Arc::new(domain);
+        }
+        self.emit(DomainEvent::BalloonChange { actual_kib: kib });
+    }
+
+    /// The monitor is closed. QEMU is about to go, or has broken the protocol: then it is left alone, for it
+    /// still runs the guest.
+    pub(super) async fn handle_monitor_closed(&mut self) {
+        if let Some(guest) = &mut self.guest {
+            guest.monitored = false;
+        }
+    }
+
+    /// QEMU is gone.
+    pub(super) async fn handle_exit(&mut self) {
+        if self.migration.is_some() {
+            return self.handle_migration_exit().await;
+        }
+        self.settle_end().await;
+    }
+
+    /// Writes the guest down; a record that is late only costs a reason after a restart.
+    pub(super) async fn record_or_warn(&self) {
+        // The store has said why.
+        let _ = self.record_guest().await;
+    }
+}
+
+/// The device's id in an object path: `/machine/peripheral/virtio-disk0/virtio-backend`.
+fn device_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/machine/peripheral/")?.split('/').next()
+}

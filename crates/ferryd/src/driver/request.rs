@@ -1,0 +1,108 @@
+//! What can be asked of a domain's driver, and the handle through which it is asked.
+//!
+//! Dispatch makes requests out of calls; the driver answers each exactly once. A request whose asker has gone is
+//! carried out all the same: a client that hangs up does not stop a guest half-way.
+
+use std::sync::Arc;
+
+use ferry_domxml::Domain;
+use ferry_migration::stats::JobStats;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::flags::{DestroyFlags, ShutdownFlags, StartFlags, UndefineFlags};
+use ferry_rpc::proto::DomainRef;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::View;
+use super::migrate::MigrateRequest;
+use crate::listen::Client;
+use crate::restart::Found;
+
+/// Where the answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Requests that may wait for one driver before askers wait too.
+pub(super) const MAILBOX: usize = 256;
+
+/// One request.
+pub(crate) enum Request {
+    /// Keep this definition. It has been completed and checked.
+    Define { domain: Box<Domain>, reply: Reply<DomainRef> },
+    /// Forget the definition.
+    Undefine { flags: UndefineFlags, reply: Reply<()> },
+    /// Start a domain that need not be kept. It has been completed and checked.
+    Create { domain: Box<Domain>, flags: StartFlags, client: Client, reply: Reply<DomainRef> },
+    /// Start the kept definition.
+    Start { flags: StartFlags, client: Client, reply: Reply<DomainRef> },
+    /// End the guest now.
+    Destroy { flags: DestroyFlags, reply: Reply<()> },
+    /// Ask the guest to power off.
+    Shutdown { flags: ShutdownFlags, reply: Reply<()> },
+    /// Ask the guest to reboot.
+    Reboot { flags: ShutdownFlags, reply: Reply<()> },
+    /// Press the reset button.
+    Reset { reply: Reply<()> },
+    /// Stop the CPUs.
+    Suspend { reply: Reply<()> },
+    /// Let the CPUs run.
+    Resume { reply: Reply<()> },
+    /// Start, or no longer start, the domain with the host.
+    SetAutostart { autostart: bool, reply: Reply<()> },
+    /// What the present job has done so far, or what the last one did in all.
+    JobStats { which: WhichJob, reply: Reply<Option<JobStats>> },
+    /// Give up the present job.
+    AbortJob { postcopy: bool, reply: Reply<()> },
+    /// Longest pause of a migration, in milliseconds.
+    SetMaxDowntime { downtime_ms: u64, reply: Reply<()> },
+    /// Bandwidth limit of a migration, in MiB/s.
+    SetMaxSpeed { mib_per_s: u64, postcopy: bool, reply: Reply<()> },
+    /// Switch the present migration to post-copy.
+    StartPostcopy { reply: Reply<()> },
+    /// A phase of a migration.
+    Migrate(MigrateRequest),
+    /// A connection on which something of this domain hangs has closed.
+    ClientGone { client: u64 },
+    /// Take over what a former daemon left: a definition, a running QEMU, a migration's journal.
+    Adopt { found: Box<Found>, reply: Reply<()> },
+}
+
+/// Which job's statistics are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhichJob {
+    /// The one under way.
+    Present,
+    /// The one that ended last; kept for the next who asks, or not.
+    Completed { keep: bool },
+}
+
+/// Asks one domain's driver. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct DomainHandle {
+    mailbox: mpsc::Sender<Request>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl DomainHandle {
+    pub(super) fn new(mailbox: mpsc::Sender<Request>, view: watch::Receiver<Arc<View>>) -> DomainHandle {
+        DomainHandle { mailbox, view }
+    }
+
+    /// The domain as it stands.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// The driver's refusal; or 42/10 when the domain went away before it could answer.
+    pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || {
+            let view = self.view();
+            let text = format!("no domain with matching uuid '{}' ({})", view.uuid, view.name);
+            Error::of(ErrorCode::NO_DOMAIN, Origin::QEMU, text)
+        };
+        self.mailbox.send(request(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}

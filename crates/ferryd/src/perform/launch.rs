@@ -1,0 +1,448 @@
+//! Starting QEMU: from a completed definition to a process with a monitor that answers.
+//!
+//! Called by a driver, for a start and for a guest that arrives. Whatever fails on the way leaves nothing behind; a
+//! QEMU that ends before it answers has its last words handed to the caller. CPUs do not run yet when this is done.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ferry_domxml::chardev::{Backend, ChardevSource, Log, SocketMode};
+use ferry_domxml::display::{Graphics, Listen};
+use ferry_domxml::interface::Network;
+use ferry_domxml::{Domain, OnOff, YesNo};
+use ferry_qemu::blockgraph;
+use ferry_qemu::capabilities::Capabilities;
+use ferry_qemu::command_line::{ChardevFds, CommandLine, Launch, Now, Tap, command_line};
+use ferry_qmp::Event;
+use ferry_qmp::commands::device::QueryChardev;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use tokio::sync::mpsc;
+
+use super::monitor::{ConnectError, Monitor};
+use super::network::{self, TapRequest};
+use super::rundir::RunDir;
+use super::{images, vnc};
+use crate::host::Host;
+use crate::process::Process;
+use crate::{refuse, sys};
+
+/// The most of QEMU's last words that a caller is shown, in bytes.
+const LAST_WORDS_MAX: u64 = 4096;
+
+/// What a QEMU is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A guest that boots.
+    Boot,
+    /// A guest that arrives: QEMU waits for `migrate-incoming`.
+    Incoming,
+}
+
+/// A QEMU that answers. Its CPUs do not run.
+pub(crate) struct Launched {
+    /// The definition as it runs: aliases, nodes, chosen paths and ports.
+    pub(crate) domain: Domain,
+    pub(crate) launch_id: String,
+    pub(crate) process: Process,
+    pub(crate) child: Child,
+    pub(crate) monitor: Monitor,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) run_dir: RunDir,
+    pub(crate) capabilities: Arc<Capabilities>,
+    /// The number of the next block node.
+    pub(crate) next_node: u32,
+}
+
+/// Starts QEMU for `domain`, which was completed and checked. `id` is the guest's number.
+pub(crate) async fn launch(
+    host: &Arc<Host>,
+    domain: Domain,
+    id: i32,
+    purpose: Purpose,
+) -> Result<Launched, Error> {
+    let capabilities = host.capabilities(domain.devices.emulator.as_deref()).await?;
+    let (worker, known) = (Arc::clone(host), Arc::clone(&capabilities));
+    // Files, TAPs and fork: work for a thread that may block.
+    let started = tokio::task::spawn_blocking(move || start(&worker, domain, &known, id, purpose));
+    let started = started.await.map_err(|_| refuse::internal("the daemon is stopping"))??;
+    introduce(started, capabilities).await
+}
+
+/// A process that was started and has not spoken yet.
+struct Started {
+    domain: Domain,
+    launch_id: String,
+    child: Child,
+    process: Process,
+    run_dir: RunDir,
+    next_node: u32,
+    log: PathBuf,
+    log_start: u64,
+}
+
+/// What is opened for a launch, and removed again when it fails.
+struct Making<'a> {
+    host: &'a Host,
+    run_dir: RunDir,
+    /// Inherited by QEMU under these numbers; closed here once it runs.
+    fds: Vec<OwnedFd>,
+    launch: Launch,
+}
+
+fn start(
+    host: &Host,
+    mut domain: Domain,
+    capabilities: &Capabilities,
+    id: i32,
+    purpose: Purpose,
+) -> Result<Started, Error> {
+    ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition)?;
+    map_networks(&mut domain, host)?;
+    choose_vnc(&mut domain, host)?;
+    images::follow(&mut domain.devices.disks).map_err(refuse::chain_unreadable)?;
+    images::own(&domain.devices.disks, &host.account).map_err(|e| refuse::system("Unable to set image ownership", &e))?;
+    domain.id = u32::try_from(id).ok();
+    let next_node = blockgraph::number(&mut domain.devices.disks);
+    ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
+
+    let launch_id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let run_dir = RunDir::create(&host.layout.run, id, &launch_id, &host.account)
+        .map_err(|e| refuse::system("cannot make the run folder", &e))?;
+    let made = make(host, &mut domain, capabilities, &run_dir, purpose);
+    let (command_line, fds) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            run_dir.remove();
+            return Err(error);
+        }
+    };
+    let spawned = spawn(host, &domain, &command_line, fds);
+    match spawned {
+        Ok((child, process, log, log_start)) => {
+            Ok(Started { domain, launch_id, child, process, run_dir, next_node, log, log_start })
+        }
+        Err(error) => {
+            run_dir.remove();
+            let text = format!("cannot execute {}", command_line.argv.first().map_or("", String::as_str));
+            Err(refuse::system(&text, &error))
+        }
+    }
+}
+
+fn make(
+    host: &Host,
+    domain: &mut Domain,
+    capabilities: &Capabilities,
+    run_dir: &RunDir,
+    purpose: Purpose,
+) -> Result<(CommandLine, Vec<OwnedFd>), Error> {
+    let mut making = Making {
+        host,
+        run_dir: run_dir.clone(),
+        fds: Vec::new(),
+        launch: Launch::new(0, now()),
+    };
+    making.launch.incoming = purpose == Purpose::Incoming;
+    making.launch.monitor = making.listen(&run_dir.monitor())?;
+    making.open_taps(domain)?;
+    making.open_chardevs(domain)?;
+    let mut line = command_line(domain, capabilities, &making.launch).map_err(refuse::no_command_line)?;
+    if !host.config.seccomp_sandbox {
+        leave_out(&mut line, "-sandbox");
+    }
+    Ok((line, making.fds))
+}
+
+impl Making<'_> {
+    /// Keeps a descriptor for QEMU and tells its number.
+    fn inherit(&mut self, fd: impl Into<OwnedFd>) -> RawFd {
+        let fd = fd.into();
+        let number = fd.as_raw_fd();
+        self.fds.push(fd);
+        number
+    }
+
+    fn listen(&mut self, path: &Path) -> Result<RawFd, Error> {
+        let listener = RunDir::listen(path, &self.host.account).map_err(|source| {
+            refuse::system(&format!("unable to listen on '{}'", path.display()), &source)
+        })?;
+        Ok(self.inherit(listener))
+    }
+
+    fn open_taps(&mut self, domain: &mut Domain) -> Result<(), Error> {
+        for interface in &mut domain.devices.interfaces {
+            let bridge = match &interface.source.network {
+                Network::User => continue,
+                Network::Ethernet => None,
+                Network::Bridge { bridge } => Some(bridge.clone()),
+                Network::Network { bridge, .. } => bridge.clone(),
+            };
+            let queues = interface.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(1);
+            let request = TapRequest {
+                name: interface.target_dev.clone(),
+                mac: interface.mac.map(|mac| mac.0).unwrap_or_default(),
+                mtu: interface.mtu,
+                queues: usize::try_from(queues).unwrap_or(1),
+                bridge,
+            };
+            let tap = network::open(&request)
+                .map_err(|error| Error::of(ErrorCode::SYSTEM_ERROR, Origin::NONE, refuse::chain(&error)))?;
+            interface.target_dev = Some(tap.name);
+            let fds = tap.fds.into_iter().map(|fd| self.inherit(fd)).collect();
+            let alias = interface.info.alias.clone().unwrap_or_default();
+            self.launch.taps.insert(alias, Tap { fds, vhost_fds: Vec::new() });
+        }
+        Ok(())
+    }
+
+    fn open_chardevs(&mut self, domain: &mut Domain) -> Result<(), Error> {
+        let devices = &mut domain.devices;
+        for serial in &mut devices.serials {
+            self.open_chardev(&mut serial.source, serial.log.as_ref(), serial.info.alias.as_deref(), None)?;
+        }
+        for channel in &mut devices.channels {
+            let target = channel.target.name.clone();
+            let alias = channel.info.alias.as_deref();
+            self.open_chardev(&mut channel.source, channel.log.as_ref(), alias, target.as_deref())?;
+        }
+        for console in &mut devices.consoles {
+            let shown_already = console
+                .target
+                .as_ref()
+                .is_none_or(|target| target.kind == ferry_domxml::chardev::ConsoleTargetType::Serial);
+            if !shown_already {
+                let alias = console.info.alias.as_deref();
+                self.open_chardev(&mut console.source, console.log.as_ref(), alias, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_chardev(
+        &mut self,
+        source: &mut ChardevSource,
+        log: Option<&Log>,
+        alias: Option<&str>,
+        target: Option<&str>,
+    ) -> Result<(), Error> {
+        let alias = alias.unwrap_or_default();
+        let mut fds = ChardevFds::default();
+        match &mut source.backend {
+            Backend::Unix { path, mode: SocketMode::Bind } => {
+                let chosen = path.get_or_insert_with(|| {
+                    let name = target.filter(|name| !name.contains('/')).unwrap_or(alias);
+                    self.run_dir.channel(name).to_string_lossy().into_owned()
+                });
+                fds.listen = Some(self.listen(Path::new(&*chosen))?);
+            }
+            Backend::File { path, append } => {
+                fds.file = Some(self.open_file(Path::new(path), *append == Some(OnOff::On))?);
+            }
+            Backend::Unix { mode: SocketMode::Connect, .. }
+            | Backend::Null
+            | Backend::Pty(_)
+            | Backend::Dev(_)
+            | Backend::Pipe(_)
+            | Backend::Stdio
+            | Backend::Tcp { .. } => {}
+        }
+        if let Some(log) = log {
+            fds.log = Some(self.open_file(Path::new(&log.file), log.append == Some(OnOff::On))?);
+        }
+        self.launch.chardevs.insert(alias.to_owned(), fds);
+        Ok(())
+    }
+
+    /// A file that QEMU writes to; emptied unless it is appended to.
+    fn open_file(&mut self, path: &Path, append: bool) -> Result<RawFd, Error> {
+        let opened = File::options().create(true).append(true).open(path).and_then(|file| {
+            if !append {
+                file.set_len(0)?;
+            }
+            self.host.account.own(path)?;
+            Ok(file)
+        });
+        match opened {
+            Ok(file) => Ok(self.inherit(file)),
+            Err(error) => Err(refuse::system(&format!("Unable to open file: {}", path.display()), &error)),
+        }
+    }
+}
+
+/// Starts the process, with what it says going to the domain's log.
+fn spawn(
+    host: &Host,
+    domain: &Domain,
+    line: &CommandLine,
+    fds: Vec<OwnedFd>,
+) -> io::Result<(Child, Process, PathBuf, u64)> {
+    let log_path = host.layout.logs.join(format!("{}.log", domain.name));
+    let mut log = File::options().create(true).append(true).open(&log_path)?;
+    writeln!(log, "{}", refuse::shell_like(line))?;
+    let log_start = log.seek(SeekFrom::End(0))?;
+    let (program, arguments) =
+        line.argv.split_first().ok_or_else(|| io::Error::other("an empty command line"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(line.env.iter().map(|(name, value)| (name, value)));
+    // Where QEMU finds what it was built with, when it is not where it was built for.
+    for kept in ["PATH", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    if let Some(gid) = host.account.gid {
+        command.gid(gid);
+    }
+    if let Some(uid) = host.account.uid {
+        command.uid(uid);
+    }
+    command.arg0(program);
+    let mut child = sys::spawn_session(command, &fds)?;
+    match Process::of_child(&child) {
+        Ok(process) => Ok((child, process, log_path, log_start)),
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+/// Connects to the monitor and learns what only QEMU knows.
+async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<Launched, Error> {
+    let connected = Monitor::connect(&started.run_dir.monitor(), 1).await;
+    let (monitor, events) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return Err(bury(started, error).await),
+    };
+    let Started { mut domain, launch_id, child, process, run_dir, next_node, .. } = started;
+    let has_terminal = |source: &ChardevSource| matches!(source.backend, Backend::Pty(_));
+    let devices = &domain.devices;
+    let asks = devices.serials.iter().any(|serial| has_terminal(&serial.source))
+        || devices.channels.iter().any(|channel| has_terminal(&channel.source))
+        || devices.consoles.iter().any(|console| has_terminal(&console.source));
+    if asks {
+        match monitor.execute(&QueryChardev).await {
+            Ok(chardevs) => fill_in_terminals(&mut domain, &chardevs),
+            Err(error) => {
+                process.kill();
+                process.exited().await;
+                run_dir.remove();
+                return Err(refuse::monitor(error));
+            }
+        }
+    }
+    Ok(Launched { domain, launch_id, process, child, monitor, events, run_dir, capabilities, next_node })
+}
+
+/// A QEMU that did not come to answer: what it said last is why.
+async fn bury(mut started: Started, error: ConnectError) -> Error {
+    started.process.kill();
+    started.process.exited().await;
+    let _ = started.child.wait();
+    started.run_dir.remove();
+    let words = last_words(&started.log, started.log_start).unwrap_or_default();
+    let text = if words.is_empty() {
+        format!("process exited while connecting to monitor: {}", refuse::chain(&error))
+    } else {
+        format!("process exited while connecting to monitor: {words}")
+    };
+    Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
+}
+
+/// What QEMU has said since byte `start` of its log, the end of it when that is much.
+pub(crate) fn last_words(log: &Path, start: u64) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let end = fs::metadata(log)?.len();
+    file.seek(SeekFrom::Start(start.max(end.saturating_sub(LAST_WORDS_MAX))))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+fn fill_in_terminals(domain: &mut Domain, chardevs: &[ferry_qmp::commands::device::Chardev]) {
+    let path_of = |alias: Option<&str>| {
+        let label = format!("char{}", alias.unwrap_or_default());
+        let chardev = chardevs.iter().find(|chardev| chardev.label == label);
+        chardev.and_then(|chardev| chardev.pty_path()).map(str::to_owned)
+    };
+    let devices = &mut domain.devices;
+    for serial in &mut devices.serials {
+        if let Backend::Pty(path) = &mut serial.source.backend {
+            *path = path_of(serial.info.alias.as_deref());
+        }
+    }
+    for channel in &mut devices.channels {
+        if let Backend::Pty(path) = &mut channel.source.backend {
+            *path = path_of(channel.info.alias.as_deref());
+        }
+    }
+    for console in &mut devices.consoles {
+        if let Backend::Pty(path) = &mut console.source.backend {
+            *path = path_of(console.info.alias.as_deref());
+            console.tty.clone_from(path);
+        }
+    }
+}
+
+/// `<interface type='network'>` needs a bridge that the operator has named for it.
+fn map_networks(domain: &mut Domain, host: &Host) -> Result<(), Error> {
+    for interface in &mut domain.devices.interfaces {
+        if let Network::Network { network, bridge, .. } = &mut interface.source.network {
+            let Some(mapped) = host.config.networks.get(network) else {
+                let text = format!(
+                    "network '{network}' is not mapped to a bridge: add it to [networks] in {}",
+                    host.layout.config.display()
+                );
+                return Err(Error::of(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, text));
+            };
+            *bridge = Some(mapped.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Gives VNC servers the address and port that they leave open.
+fn choose_vnc(domain: &mut Domain, host: &Host) -> Result<(), Error> {
+    let mut chosen = BTreeSet::new();
+    for graphics in &mut domain.devices.graphics {
+        let Graphics::Vnc(vnc) = graphics;
+        if vnc.listens.is_empty() {
+            vnc.listens.push(Listen::Address(None));
+        }
+        let Some(Listen::Address(address)) = vnc.listens.first_mut() else { continue };
+        if address.is_none() {
+            *address = Some(host.config.vnc_listen.clone());
+            vnc.listen_from_config = true;
+        }
+        let asked = vnc.autoport != Some(YesNo::Yes) && vnc.port.is_some_and(|port| port > 0);
+        if !asked {
+            let port = vnc::free_port(address.as_deref().unwrap_or_default(), &chosen)
+                .ok_or_else(|| refuse::internal("Unable to find an unused port in range 'VNC'"))?;
+            chosen.insert(port);
+            vnc.port = Some(i32::from(port));
+            vnc.autoport = Some(YesNo::Yes);
+        }
+    }
+    Ok(())
+}
+
+/// Takes an option and its value out of a command line.
+fn leave_out(line: &mut CommandLine, option: &str) {
+    if let Some(at) = line.argv.iter().position(|argument| argument == option) {
+        line.argv.drain(at..at + 2);
+    }
+}
+
+fn now() -> Now {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { utc_s: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), zone_offset_s: 0 }
+}

@@ -1,0 +1,9 @@
+//! Effects on the world: processes, monitors, images, interfaces. Called by drivers, `probe` and `restart`.
+
+pub(crate) mod images;
+pub(crate) mod launch;
+pub(crate) mod monitor;
+pub(crate) mod network;
+pub(crate) mod ownership;
+pub(crate) mod rundir;
+pub(crate) mod vnc;

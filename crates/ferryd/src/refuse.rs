@@ -1,0 +1,184 @@
+//! Every error of the rooms below, as a client sees it: code, origin, text. And what is written down of a domain.
+//!
+//! One function for each kind of failure, so that one glance shows which code it gets. The codes and texts are those
+//! that stock's clients know.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::io;
+
+use ferry_domxml::abi::AbiMismatch;
+use ferry_domxml::{Domain, FormatOptions, ParseError};
+use ferry_qemu::blockgraph::ChainError;
+use ferry_qemu::command_line::{CommandLine, CommandLineError};
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::values::DomainState;
+use ferry_store::{Definition, GuestRecord};
+use uuid::Uuid;
+
+use crate::driver::Guest;
+use crate::perform::monitor::MonitorError;
+
+/// An error and all its causes, as one line.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        // A transparent error shows its cause already.
+        let shown = next.to_string();
+        if !text.ends_with(&shown) {
+            let _ = write!(text, ": {shown}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// Reads a definition.
+pub(crate) fn parse(xml: &str) -> Result<Domain, Error> {
+    Domain::parse(xml).map_err(|error| {
+        let origin = match error {
+            ParseError::Malformed { .. } | ParseError::TooLarge { .. } => Origin::XML,
+            _ => Origin::DOMAIN,
+        };
+        let code = i32::try_from(error.code()).map_or(ErrorCode::XML_ERROR, ErrorCode);
+        Error::new(code, origin, error.to_string())
+    })
+}
+
+/// A definition holds something that is not supported.
+pub(crate) fn unsupported(error: ferry_domxml::Unsupported) -> Error {
+    Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
+}
+
+/// A definition cannot be completed.
+pub(crate) fn incomplete(error: ferry_qemu::CompleteError) -> Error {
+    Error::new(ErrorCode::XML_ERROR, Origin::DOMAIN, error.to_string())
+}
+
+/// A definition asks for what the binary cannot do.
+pub(crate) fn invalid_definition(error: ferry_qemu::ValidateError) -> Error {
+    Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
+}
+
+/// The machine type is of no family that we know.
+pub(crate) fn machine(error: ferry_qemu::machine::MachineError) -> Error {
+    Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
+}
+
+/// There is no command line for a definition.
+pub(crate) fn no_command_line(error: CommandLineError) -> Error {
+    let code = match error {
+        CommandLineError::Machine(_) | CommandLineError::Unsupported(_) => ErrorCode::CONFIG_UNSUPPORTED,
+        CommandLineError::Graph(_) | CommandLineError::Incomplete { .. } | CommandLineError::NoFd(_) => {
+            ErrorCode::INTERNAL_ERROR
+        }
+    };
+    Error::new(code, Origin::QEMU, error.to_string())
+}
+
+/// A disk's images cannot be followed.
+pub(crate) fn chain_unreadable(error: ChainError<io::Error>) -> Error {
+    let code = match error {
+        ChainError::Read { .. } => ErrorCode::SYSTEM_ERROR,
+        ChainError::Format { .. } | ChainError::Reference { .. } | ChainError::DataFileName(_) => {
+            ErrorCode::CONFIG_UNSUPPORTED
+        }
+        ChainError::Header { .. }
+        | ChainError::FormatNotRecorded { .. }
+        | ChainError::Loop(_)
+        | ChainError::TooLong(_) => ErrorCode::OPERATION_FAILED,
+    };
+    Error::new(code, Origin::QEMU, chain(&error))
+}
+
+/// The host refuses something.
+pub(crate) fn system(what: &str, error: &io::Error) -> Error {
+    Error::new(ErrorCode::SYSTEM_ERROR, Origin::QEMU, format!("{what}: {error}"))
+}
+
+/// A definition would show the guest another machine.
+pub(crate) fn abi(error: AbiMismatch) -> Error {
+    Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
+}
+
+/// Our own fault.
+pub(crate) fn internal(text: &str) -> Error {
+    Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
+}
+
+/// QEMU refused, is silent, or is gone.
+pub(crate) fn monitor(error: MonitorError) -> Error {
+    match &error {
+        MonitorError::Command(command) => {
+            let text = match command {
+                ferry_qmp::CommandError::Refused { command, refusal } => {
+                    format!("unable to execute QEMU command '{command}': {}", refusal.desc)
+                }
+                ferry_qmp::CommandError::Malformed { .. } => chain(&error),
+            };
+            internal(&text)
+        }
+        MonitorError::Deadline { .. } => {
+            Error::of(ErrorCode::OPERATION_TIMEOUT, Origin::QEMU, error.to_string())
+        }
+        MonitorError::Closed => Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, "domain is not running"),
+        MonitorError::Encode(_) => internal(&chain(&error)),
+    }
+}
+
+/// The guest does not run.
+pub(crate) fn not_running() -> Error {
+    Error::of(ErrorCode::OPERATION_INVALID, Origin::DOMAIN, "domain is not running")
+}
+
+/// Nobody has defined or started such a domain.
+pub(crate) fn no_such_domain(uuid: Uuid, name: &str) -> Error {
+    let text = format!("no domain with matching uuid '{uuid}' ({name})");
+    Error::of(ErrorCode::NO_DOMAIN, Origin::QEMU, text)
+}
+
+/// What is kept of a definition.
+pub(crate) fn definition_record(uuid: Uuid, domain: &Domain, autostart: bool) -> Definition {
+    let options = FormatOptions { inactive: true, secure: true, migratable: false };
+    Definition { uuid, name: domain.name.clone(), xml: domain.format(options), autostart }
+}
+
+/// What is kept of a running guest.
+pub(crate) fn guest_record(
+    uuid: Uuid,
+    guest: &Guest,
+    state: DomainState,
+    reason: i32,
+    transient: bool,
+) -> GuestRecord {
+    let identity = guest.process.identity();
+    let options = FormatOptions { inactive: false, secure: true, migratable: false };
+    GuestRecord {
+        uuid,
+        name: guest.domain.name.clone(),
+        id: guest.id,
+        launch_id: guest.launch_id.clone(),
+        pid: identity.pid,
+        start_ticks: identity.start_ticks,
+        boot_id: identity.boot_id.clone(),
+        run_dir: guest.run_dir.path().to_owned(),
+        xml: guest.domain.format(options),
+        state: state.0,
+        reason,
+        transient,
+        next_node: guest.next_node,
+        driver: serde_json::Value::Null,
+    }
+}
+
+/// A command line as a person may read it in the log, quoted where needed. It is never given to a shell.
+pub(crate) fn shell_like(line: &CommandLine) -> String {
+    let plain = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=,.:/+@%".contains(&b))
+    };
+    let quoted = line.argv.iter().map(|argument| {
+        if plain(argument) { argument.clone() } else { format!("'{}'", argument.replace('\'', r"'\''")) }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}

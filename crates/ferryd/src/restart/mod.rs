@@ -1,0 +1,147 @@
+//! The guests that lived on while the daemon did not.
+//!
+//! Called once, before the doors open. Every definition and every recorded guest gets its driver back; a recorded
+//! QEMU that still lives is connected to, one that does not is settled as ended. A run folder that no record knows
+//! belongs to a QEMU that was never told to run a CPU: it is ended.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferry_domxml::Domain;
+use ferry_migration::Epoch;
+use ferry_qmp::commands::run::Quit;
+use ferry_store::{GuestRecord, StoreError};
+use thiserror::Error;
+
+use crate::driver::Request;
+use crate::host::Host;
+use crate::perform::monitor::Monitor;
+use crate::process::boot_id;
+
+/// What a former daemon left of one domain.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    /// The definition and whether it starts with the host.
+    pub(crate) config: Option<(Domain, bool)>,
+    /// The guest that ran.
+    pub(crate) guest: Option<GuestRecord>,
+    /// Of its last migration.
+    pub(crate) epoch: Epoch,
+}
+
+/// How many domains there are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counted {
+    pub(crate) defined: usize,
+    pub(crate) running: usize,
+}
+
+/// Why the domains of this host cannot be found.
+#[derive(Debug, Error)]
+pub(crate) enum RestartError {
+    #[error("cannot read the store")]
+    Store(#[from] StoreError),
+    #[error("cannot read the domains: {0}")]
+    Read(ferry_rpc::Error),
+    #[error("cannot look at {path:?}")]
+    Look { path: PathBuf, #[source] source: io::Error },
+    #[error("the stored definition of domain '{name}' cannot be read: {reason}")]
+    Damaged { name: String, reason: String },
+}
+
+/// Gives every domain of this host its driver.
+pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartError> {
+    let stored = host.store(|store| Ok((store.definitions()?, store.guests()?))).await;
+    let (definitions, guests) = stored.map_err(RestartError::Read)?;
+    let mut known: Vec<PathBuf> = guests.iter().map(|guest| guest.run_dir.clone()).collect();
+    known.sort();
+
+    let mut found = std::collections::BTreeMap::<uuid::Uuid, (String, Found)>::new();
+    for definition in definitions {
+        let parsed = Domain::parse(&definition.xml).map_err(|error| RestartError::Damaged {
+            name: definition.name.clone(),
+            reason: error.to_string(),
+        })?;
+        let entry = found.entry(definition.uuid).or_default();
+        entry.0.clone_from(&definition.name);
+        entry.1.config = Some((parsed, definition.autostart));
+    }
+    for guest in guests {
+        let entry = found.entry(guest.uuid).or_default();
+        entry.0.clone_from(&guest.name);
+        entry.1.guest = Some(guest);
+    }
+
+    let mut adopted = Vec::new();
+    for (uuid, (name, mut found)) in found {
+        found.epoch = Epoch(host.store(move |store| store.epoch(uuid)).await.map_err(RestartError::Read)?);
+        let claim = host.claim(uuid, &name).map_err(RestartError::Read)?;
+        // All at once: one guest that is slow to answer holds up none of the others.
+        adopted.push(tokio::spawn(async move {
+            let outcome =
+                claim.handle().ask(|reply| Request::Adopt { found: Box::new(found), reply }).await;
+            if let Err(error) = outcome {
+                tracing::error!(domain = %uuid, %error, "a domain could not be taken over");
+            }
+        }));
+    }
+    for task in adopted {
+        let _ = task.await;
+    }
+    end_orphans(&host.layout.run, &known).await?;
+
+    let all = host.registry.all();
+    Ok(Counted {
+        defined: all.iter().filter(|(_, view)| view.config.is_some()).count(),
+        running: all.iter().filter(|(_, view)| view.live.is_some()).count(),
+    })
+}
+
+/// Ends every QEMU of ours that no record knows: the daemon died between its start and its record, so no CPU of it
+/// was ever told to run.
+async fn end_orphans(run: &Path, known: &[PathBuf]) -> Result<(), RestartError> {
+    let look = |source| RestartError::Look { path: run.to_owned(), source };
+    for entry in fs::read_dir(run).map_err(look)? {
+        let path = entry.map_err(look)?.path();
+        if known.binary_search(&path).is_ok() {
+            continue;
+        }
+        if let Ok((monitor, _events)) = Monitor::connect(&path.join("mon.sock"), 0).await {
+            tracing::warn!(folder = %path.display(), "ending a QEMU that was never recorded");
+            // The answer may be lost with the process that gave it.
+            let _ = monitor.execute(&Quit).await;
+        }
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "cannot remove what a former daemon left");
+        }
+    }
+    Ok(())
+}
+
+/// Starts the domains that are to start with the host: once for each boot of it, not for each start of the daemon.
+pub(crate) async fn autostart(host: &Arc<Host>) {
+    const KEY: &str = "autostarted_boot";
+    let Ok(boot) = boot_id() else { return };
+    let stored = host.store(|store| store.host_value(KEY)).await;
+    if stored.is_ok_and(|last| last.as_deref() == Some(boot.as_str())) {
+        return;
+    }
+    if host.store(move |store| store.set_host_value(KEY, &boot)).await.is_err() {
+        return;
+    }
+    for (handle, view) in host.registry.all() {
+        if !view.autostart || view.live.is_some() {
+            continue;
+        }
+        let (_present, client) = crate::listen::Client::arrive();
+        let flags = ferry_rpc::flags::StartFlags::NONE;
+        let started = handle.ask(|reply| Request::Start { flags, client, reply }).await;
+        match started {
+            Ok(_) => tracing::info!(domain = view.name, "started with the host"),
+            Err(error) => tracing::error!(domain = view.name, %error, "could not be started with the host"),
+        }
+    }
+}
