@@ -100,7 +100,8 @@ pub fn unpack_dependency(cache: &Cache, meta: &str, prefix: &str) -> Result<Unpa
 
 /// A `.deb` for each of `packages` (`name` or `name=version`), all unpacked over each other.
 fn unpack_exactly(cache: &Cache, label: &str, packages: &[String]) -> Result<PathBuf> {
-    let key = format!("{label}-{}", digest(&packages));
+    // The number is the layout's: count it up when what is made of the same packages changes.
+    let key = format!("{label}-{}", digest(&(1, packages)));
     cache.entry(&key, |draft| {
         if packages.is_empty() {
             return Ok(());
@@ -112,8 +113,23 @@ fn unpack_exactly(cache: &Cache, label: &str, packages: &[String]) -> Result<Pat
         for deb in fs::read_dir(debs.path()).map_err(Error::io("reading what was downloaded"))?.flatten() {
             run(Command::new("dpkg-deb").arg("-x").arg(deb.path()).arg(draft), APT_LIMIT)?.ok()?;
         }
-        Ok(())
+        merge_usr(draft)
     })
+}
+
+/// Moves what older packages have in `/lib` and the like to where the installed system has it: `/usr/lib`.
+fn merge_usr(root: &Path) -> Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let top = root.join(name);
+        if top.is_dir() {
+            let merged = root.join("usr").join(name);
+            fs::create_dir_all(&merged).map_err(Error::io(format!("making {merged:?}")))?;
+            let mut copy = Command::new("cp");
+            run(copy.arg("-a").arg(top.join(".")).arg(&merged), APT_LIMIT)?.ok()?;
+            fs::remove_dir_all(&top).map_err(Error::io(format!("removing {top:?}")))?;
+        }
+    }
+    Ok(())
 }
 
 fn newest_entry(cache: &Cache, prefix: &str) -> Result<Option<PathBuf>> {
