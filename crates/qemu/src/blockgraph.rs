@@ -430,3 +430,185 @@ impl Layer<'_> {
         Some(Props::new().with("direct", direct).with("no-flush", mode == CacheMode::Unsafe))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ferry_domxml::Domain;
+
+    use super::*;
+
+    /// A version 3 header with a backing file and a data file.
+    fn qcow2(backing: Option<(&str, Option<&str>)>, data_file: Option<&str>) -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        bytes[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        bytes[23] = 16;
+        bytes[79] = if data_file.is_some() { 4 } else { 0 };
+        bytes[103] = 104;
+        let mut extensions = Vec::new();
+        let mut add = |kind: u32, text: &str| {
+            extensions.extend(kind.to_be_bytes());
+            extensions.extend((text.len() as u32).to_be_bytes());
+            extensions.extend(text.bytes());
+            extensions.resize(extensions.len().next_multiple_of(8), 0);
+        };
+        if let Some((_, Some(format))) = backing {
+            add(0xe279_2aca, format);
+        }
+        if let Some(name) = data_file {
+            add(0x4441_5441, name);
+        }
+        bytes[104..104 + extensions.len()].copy_from_slice(&extensions);
+        if let Some((name, _)) = backing {
+            bytes[14..16].copy_from_slice(&400_u16.to_be_bytes());
+            bytes[19] = u8::try_from(name.len()).unwrap();
+            bytes[400..400 + name.len()].copy_from_slice(name.as_bytes());
+        }
+        bytes
+    }
+
+    fn chain(top: &str, files: &[(&str, Vec<u8>)]) -> Result<ImageChain, ChainError<std::io::Error>> {
+        let files: BTreeMap<&str, &Vec<u8>> = files.iter().map(|(path, bytes)| (*path, bytes)).collect();
+        read_chain(top, ImageFormat::Qcow2, |path, wanted| match files.get(path) {
+            Some(bytes) => Ok(Found {
+                bytes: bytes[..wanted.min(bytes.len())].to_vec(),
+                is_block: path.starts_with("/dev/"),
+            }),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        })
+    }
+
+    #[test]
+    fn a_chain_is_followed_by_what_the_images_say() {
+        let files = [
+            ("/vm/top", qcow2(Some(("sub/middle", Some("qcow2"))), None)),
+            ("/vm/sub/middle", qcow2(Some(("/dev/base", Some("raw"))), Some("middle.data"))),
+            ("/vm/sub/middle.data", Vec::new()),
+            ("/dev/base", b"QFI\xfb looks like an overlay and is none".to_vec()),
+        ];
+        let file = |path: &str| Location::File(Some(path.to_owned()));
+        let chain = chain("/vm/top", &files).unwrap();
+        assert_eq!(
+            chain.0,
+            [
+                Image { location: file("/vm/top"), format: ImageFormat::Qcow2, data_file: None },
+                Image {
+                    location: file("/vm/sub/middle"),
+                    format: ImageFormat::Qcow2,
+                    data_file: Some(file("/vm/sub/middle.data")),
+                },
+                Image {
+                    location: Location::Block(Some("/dev/base".into())),
+                    format: ImageFormat::Raw,
+                    data_file: None
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_format_that_is_not_recorded_is_not_guessed() {
+        let error = chain("/vm/top", &[("/vm/top", qcow2(Some(("base", None)), None))]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "format of backing image '/vm/base' of image '/vm/top' was not specified in the image metadata (See https://libvirt.org/kbase/backing_chains.html for troubleshooting)"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_named() {
+        let text = |files: &[(&str, Vec<u8>)]| chain("/vm/top", files).unwrap_err().to_string();
+        let looped = [("/vm/top", qcow2(Some(("top", Some("qcow2"))), None))];
+        assert_eq!(text(&looped), "backing store of image '/vm/top' is self-referential");
+        let remote = [("/vm/top", qcow2(Some(("nbd:host:10809", Some("raw"))), None))];
+        assert!(text(&remote).ends_with("'nbd:host:10809', which is not a local path"), "{}", text(&remote));
+        let other = [("/vm/top", qcow2(Some(("base", Some("vmdk"))), None))];
+        assert!(text(&other).contains("format 'vmdk' of backing image '/vm/base'"), "{}", text(&other));
+        assert_eq!(text(&[]), "Cannot access storage file '/vm/top'");
+        assert_eq!(text(&[("/vm/top", b"not an image".to_vec())]), "image '/vm/top' is not usable as qcow2");
+    }
+
+    #[test]
+    fn a_chain_without_end_is_given_up() {
+        let mut at = 0;
+        let endless = read_chain::<std::io::Error>("/0", ImageFormat::Qcow2, |_, _| {
+            at += 1;
+            Ok(Found { bytes: qcow2(Some((&format!("/{at}"), Some("qcow2"))), None), is_block: false })
+        });
+        assert!(matches!(endless, Err(ChainError::TooLong(_))));
+        assert_eq!(at, CHAIN_IMAGES_MAX);
+    }
+
+    fn disks(xml: &str) -> Vec<Disk> {
+        let text = format!(
+            "<domain type='qemu'><name>d</name><memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os>
+             <devices>{xml}</devices></domain>"
+        );
+        Domain::parse(&text).unwrap().devices.disks
+    }
+
+    fn shown(nodes: &Nodes) -> Vec<String> {
+        nodes.blockdevs.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn numbers_run_from_the_last_disk_to_the_first() {
+        let mut disks = disks(
+            "<disk><driver type='qcow2'/><source file='/a'/><target dev='vda'/></disk>
+             <disk device='cdrom'><target dev='vdb'/></disk>
+             <disk><source file='/c'/><target dev='vdc'/></disk>",
+        );
+        let file = |path: &str| Location::File(Some(path.to_owned()));
+        let image = |path, format| Image { location: file(path), format, data_file: None };
+        let below = Image { data_file: Some(file("/b.data")), ..image("/b", ImageFormat::Qcow2) };
+        attach(
+            &mut disks[0],
+            &ImageChain(vec![image("/a", ImageFormat::Qcow2), below, image("/base", ImageFormat::Raw)]),
+        );
+        assert_eq!(number(&mut disks), 7);
+        assert_eq!(nodes(&disks[2]).unwrap().top.as_deref(), Some("libvirt-1-storage"));
+        assert_eq!(nodes(&disks[1]), Ok(Nodes::default()), "an empty drive has a number and no node");
+        let graph = nodes(&disks[0]).unwrap();
+        assert_eq!(graph.top.as_deref(), Some("libvirt-3-format"));
+        assert_eq!(
+            shown(&graph),
+            [
+                r#"{"driver":"file","filename":"/base","node-name":"libvirt-6-storage","read-only":true}"#,
+                r#"{"driver":"file","filename":"/b.data","node-name":"libvirt-5-storage","read-only":true}"#,
+                r#"{"driver":"file","filename":"/b","node-name":"libvirt-4-storage","auto-read-only":true,"discard":"unmap"}"#,
+                r#"{"node-name":"libvirt-4-format","read-only":true,"driver":"qcow2","file":"libvirt-4-storage","data-file":"libvirt-5-storage","backing":"libvirt-6-storage"}"#,
+                r#"{"driver":"file","filename":"/a","node-name":"libvirt-3-storage","auto-read-only":true,"discard":"unmap"}"#,
+                r#"{"node-name":"libvirt-3-format","read-only":false,"driver":"qcow2","file":"libvirt-3-storage","backing":"libvirt-4-format"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn driver_options_reach_the_layers_they_are_for() {
+        let mut disks = disks(
+            "<disk type='block'><driver type='raw' cache='none' io='native' discard='unmap' detect_zeroes='unmap'/>
+             <source dev='/dev/a'/><target dev='vda'/></disk>
+             <disk><driver type='qcow2' cache='unsafe' io='io_uring' detect_zeroes='unmap'/><source file='/b'/>
+             <target dev='vdb'/></disk>
+             <disk><source file='/c'/><target dev='vdc'/><shareable/></disk>",
+        );
+        number(&mut disks);
+        let all: Vec<String> = disks.iter().flat_map(|disk| shown(&nodes(disk).unwrap())).collect();
+        assert_eq!(
+            all,
+            [
+                r#"{"driver":"host_device","filename":"/dev/a","aio":"native","node-name":"libvirt-3-storage","read-only":false,"discard":"unmap","detect-zeroes":"unmap","cache":{"direct":true,"no-flush":false}}"#,
+                r#"{"driver":"file","filename":"/b","aio":"io_uring","node-name":"libvirt-2-storage","auto-read-only":true,"discard":"unmap","cache":{"direct":false,"no-flush":true}}"#,
+                r#"{"node-name":"libvirt-2-format","read-only":false,"detect-zeroes":"on","cache":{"direct":false,"no-flush":true},"driver":"qcow2","file":"libvirt-2-storage"}"#,
+                r#"{"driver":"file","filename":"/c","node-name":"libvirt-1-storage","read-only":false,"cache":{"direct":true,"no-flush":false}}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_disk_without_number_has_no_graph() {
+        let disks = disks("<disk><source file='/a'/><target dev='vda'/></disk>");
+        assert_eq!(nodes(&disks[0]), Err(GraphError::NotNumbered("vda".to_owned())));
+    }
+}

@@ -32,13 +32,11 @@ impl Builder<'_> {
         let name = alias(&disk.info, "disk")?;
         let props = self.disk_place(disk, bus, name)?;
         let props = props
-            .with_some("share-rw", (disk.shareable && bus != DiskBus::Fdc).then_some(true))
+            .with_some("share-rw", disk.shareable.then_some(true))
             .with_some("drive", node)
             .with("id", name);
-        if bus == DiskBus::Fdc {
-            // The boot index is the controller's.
-            return Ok(props);
-        }
+        // A floppy's boot index is told to its controller.
+        let boot = boot.filter(|_| bus != DiskBus::Fdc);
         let sizes = disk.block_io.as_ref();
         let wwn = disk.wwn.as_deref().and_then(|wwn| u64::from_str_radix(wwn, 16).ok());
         let removable = (bus == DiskBus::Usb).then(|| disk.target.removable.is_some_and(|on| on.is_on()));
@@ -117,7 +115,11 @@ impl Builder<'_> {
             _ => props.with("channel", drive.bus).with("scsi-id", drive.target).with("lun", drive.unit),
         };
         // What the guest reads as the drive's identification; a host device has its own.
-        let identification = (disk.device != DiskDevice::Lun).then(|| format!("drive-{name}"));
+        let identification = match &disk.serial {
+            _ if disk.device == DiskDevice::Lun => None,
+            Some(serial) => Some(serial.clone()),
+            None => Some(format!("drive-{name}")),
+        };
         Ok(props.with_some("device_id", identification))
     }
 }

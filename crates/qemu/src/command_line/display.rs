@@ -107,7 +107,7 @@ impl Builder<'_> {
         let props = Props::driver(driver).with("id", alias(&video.info, "video")?);
         let props = match model.kind {
             VideoType::Vga => props.with_some("vgamem_mb", model.vram.map(|kib| kib / 1024)),
-            VideoType::Bochs => props.with_some("vgamem", model.vram.map(|kib| format!("{kib}k"))),
+            VideoType::Bochs => props.with_some("vgamem", model.vram.map(|kib| u64::from(kib) * 1024)),
             VideoType::Virtio => props.with_some("max_outputs", model.heads),
             VideoType::Cirrus | VideoType::None => props,
         };

@@ -48,8 +48,8 @@ pub(super) fn is(controller: &Controller, kind: ControllerType, index: u32) -> b
     controller.kind.controller_type() == kind && controller.index == Some(index)
 }
 
-/// Adds a controller that the definition does not have: behind the last lower one of its type, or at the
-/// end.
+/// Adds a controller that the definition does not have, behind all others: places are given out in the order
+/// in which controllers were added.
 pub(super) fn ensure(domain: &mut Domain, kind: ControllerKind, index: u32) -> Result<(), CompleteError> {
     if index > CONTROLLERS_MAX {
         return Err(CompleteError::Index { what: "controller", index });
@@ -59,9 +59,7 @@ pub(super) fn ensure(domain: &mut Domain, kind: ControllerKind, index: u32) -> R
     if controllers.iter().any(|controller| is(controller, wanted, index)) {
         return Ok(());
     }
-    let lower = |other: &Controller| other.kind.controller_type() == wanted && other.index < Some(index);
-    let place = controllers.iter().rposition(lower).map_or(controllers.len(), |last| last + 1);
-    controllers.insert(place, Controller::new(kind, index));
+    controllers.push(Controller::new(kind, index));
     Ok(())
 }
 

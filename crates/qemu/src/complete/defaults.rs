@@ -86,7 +86,8 @@ fn cpu(domain: &mut Domain, capabilities: &Capabilities) {
         CpuMode::Custom if kvm => (CpuCheck::Partial, None),
         CpuMode::Custom => (CpuCheck::None, None),
         CpuMode::HostModel => (CpuCheck::Partial, None),
-        CpuMode::HostPassthrough | CpuMode::Maximum => (CpuCheck::None, Some(OnOff::On)),
+        CpuMode::HostPassthrough => (CpuCheck::None, Some(OnOff::On)),
+        CpuMode::Maximum => (CpuCheck::None, None),
     };
     cpu.check.get_or_insert(check);
     cpu.migratable = cpu.migratable.or(migratable);
@@ -146,7 +147,8 @@ fn disk(disk: &mut Disk) -> Result<(), CompleteError> {
         DiskBus::Ide => 4,
         DiskBus::Fdc => 2,
         DiskBus::Sata => 6,
-        DiskBus::Scsi => 15,
+        // As many as the narrowest controller has, whichever it is.
+        DiskBus::Scsi => 7,
     };
     if disk.info.address.is_some() {
         return Ok(());
@@ -155,8 +157,6 @@ fn disk(disk: &mut Disk) -> Result<(), CompleteError> {
     let (controller, place) = (index / per_controller, index % per_controller);
     let (bus_number, unit) = match bus {
         DiskBus::Ide => (place / 2, place % 2),
-        // Unit 7 is the controller itself.
-        DiskBus::Scsi if place >= 7 => (0, place + 1),
         _ => (0, place),
     };
     disk.info.address = Some(Address::Drive(DriveAddress { controller, bus: bus_number, target: 0, unit }));

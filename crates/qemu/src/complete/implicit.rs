@@ -9,7 +9,7 @@ use ferry_domxml::controller::{ControllerKind, ControllerType, UsbModel};
 use ferry_domxml::disk::DiskBus;
 use ferry_domxml::display::{Audio, AudioType, Video, VideoModel, VideoType};
 use ferry_domxml::input_device::{InputBus, InputDevice, InputType};
-use ferry_domxml::misc::{BalloonModel, MemBalloon, Watchdog, WatchdogAction, WatchdogModel};
+use ferry_domxml::misc::{BalloonModel, MemBalloon, RngBackend, Watchdog, WatchdogAction, WatchdogModel};
 use ferry_domxml::{Domain, Rest};
 
 use super::controllers::{ensure, scsi_model};
@@ -50,6 +50,11 @@ pub(super) fn devices(
     }
     for watchdog in &mut devices.watchdogs {
         watchdog.action.get_or_insert(WatchdogAction::Reset);
+    }
+    for rng in &mut devices.rngs {
+        if let RngBackend::Random(path) = &mut rng.backend {
+            path.get_or_insert_with(|| "/dev/random".to_owned());
+        }
     }
     if devices.memballoon.is_none() {
         let model = if origin == Origin::Define { BalloonModel::Virtio } else { BalloonModel::None };

@@ -147,7 +147,8 @@ pub fn complete(
     serial_ports::assign(domain)?;
     usb::assign(domain)?;
     pci::assign(domain, family, origin)?;
-    // Controllers that were added stand where they would after the next reading.
+    mirror_console(domain);
+    // Controllers that were added stand where the next reading would put them.
     domain.devices.arrange();
     Ok(())
 }

@@ -169,6 +169,7 @@ impl<'a> Walk<'a> {
             Family::Q35 => {
                 self.fixed(&SATA, |controller| controller.kind == ControllerKind::Sata)?;
                 self.ich9_usb()?;
+                self.dmi_to_pci()?;
                 // ISA bridge and SMBus.
                 self.occupy(0x1f, 0)?;
                 self.occupy(0x1f, 3)?;
@@ -221,35 +222,62 @@ impl<'a> Walk<'a> {
         self.buses.reserve(PciAddress::new(0, slot, function), CONVENTIONAL)
     }
 
-    /// Sets 0 and 1 of ich9 USB sit where the real chipset has them.
+    /// The first old bridge sits where the real chipset has one.
+    fn dmi_to_pci(&mut self) -> Result<(), PciError> {
+        const SLOT: u32 = 0x1e;
+        let controllers = &self.domain.devices.controllers;
+        let bridge = controllers.iter().position(|one| one.pci_model() == Some(PciModel::DmiToPciBridge));
+        if let Some(at) = bridge
+            && controllers[at].info.pci().is_none()
+            && self.buses.slot_is_free(0, SLOT)
+        {
+            let address = PciAddress::new(0, SLOT, 0);
+            self.buses.reserve(address, Connect::DMI_TO_PCI)?;
+            self.given.insert(Device::Controller(at), address);
+        }
+        Ok(())
+    }
+
+    /// The first two sets of ich9 USB sit where the real chipset has them.
     fn ich9_usb(&mut self) -> Result<(), PciError> {
-        let sets: Vec<usize> = (0..self.domain.devices.controllers.len()).collect();
-        for (index, slot) in [(0, 0x1d), (1, 0x1a)] {
-            let members: Vec<usize> = sets
-                .iter()
-                .copied()
-                .filter(|at| {
-                    let controller = &self.domain.devices.controllers[*at];
-                    controller.index == Some(index) && is_ich9(controller.kind)
-                })
-                .collect();
-            let placed = members.iter().any(|at| self.domain.devices.controllers[*at].info.pci().is_some());
-            let complete =
-                members.iter().any(|at| ich9_function(self.domain.devices.controllers[*at].kind) == 0);
-            if placed || !complete || !self.buses.slot_is_free(0, slot) {
+        let domain = self.domain;
+        let controllers =
+            || domain.devices.controllers.iter().enumerate().filter(|(_, one)| is_ich9(one.kind));
+        for (at, controller) in controllers() {
+            let device = Device::Controller(at);
+            if self.place_of(device).is_some() {
                 continue;
             }
-            for at in members {
-                let function = ich9_function(self.domain.devices.controllers[at].kind);
-                let mut address = PciAddress::new(0, slot, function);
-                self.buses.reserve(address, Connect::PCI_DEVICE)?;
-                address.multifunction = (function == 0).then_some(OnOff::On);
-                self.given.insert(Device::Controller(at), address);
-            }
+            let placed = |(other, sibling): (usize, &Controller)| {
+                let is_sibling = sibling.index == controller.index;
+                if is_sibling { self.place_of(Device::Controller(other)) } else { None }
+            };
+            let slot = match controllers().find_map(placed) {
+                Some(sibling) if sibling.bus == 0 && ICH9_USB_SLOTS.contains(&sibling.slot) => sibling.slot,
+                Some(_) => continue,
+                // Without the companion at function 0 the slot would be invisible.
+                None if !controllers()
+                    .any(|(_, one)| one.index == controller.index && ich9_function(one.kind) == 0) =>
+                {
+                    continue;
+                }
+                None => match ICH9_USB_SLOTS.into_iter().find(|slot| self.buses.slot_is_free(0, *slot)) {
+                    Some(slot) => slot,
+                    None => continue,
+                },
+            };
+            let function = ich9_function(controller.kind);
+            let mut address = PciAddress::new(0, slot, function);
+            self.buses.reserve(address, Connect::PCI_DEVICE)?;
+            address.multifunction = (function == 0).then_some(OnOff::On);
+            self.given.insert(device, address);
         }
         Ok(())
     }
 }
+
+/// Where the chipset of `q35` has its two USB sets.
+const ICH9_USB_SLOTS: [u32; 2] = [0x1d, 0x1a];
 
 /// A controller with a fixed place on bus 0.
 struct Fixed {

@@ -1,5 +1,7 @@
 //! Ports of virtio-serial controllers. Port 0 is kept for a console; channels count from 1.
 
+use std::collections::BTreeSet;
+
 use ferry_domxml::Domain;
 use ferry_domxml::address::{Address, VirtioSerialAddress};
 use ferry_domxml::chardev::{Channel, ChannelTargetType};
@@ -75,13 +77,14 @@ fn port_of(address: &Option<Address>) -> Option<(u32, u32)> {
 
 /// The lowest free port of the wanted controller, else of any, else of a new one.
 fn free_port(domain: &Domain, wanted: Option<u32>, taken: &[(u32, u32)]) -> (u32, u32) {
-    let all = || domain.devices.controllers.iter().filter(|c| is_virtio_serial(c)).filter_map(|c| c.index);
+    let controllers = domain.devices.controllers.iter().filter(|controller| is_virtio_serial(controller));
+    let all: BTreeSet<u32> = controllers.filter_map(|controller| controller.index).collect();
     let free = |controller: u32| {
         let port = (1..ports(domain, controller)).find(|port| !taken.contains(&(controller, *port)));
         port.map(|port| (controller, port))
     };
-    let next = || (all().max().map_or(0, |last| last.saturating_add(1)), 1);
-    wanted.into_iter().chain(all()).find_map(free).unwrap_or_else(next)
+    let next = all.last().map_or(0, |last| last.saturating_add(1));
+    wanted.into_iter().chain(all).find_map(free).unwrap_or((next, 1))
 }
 
 fn ports(domain: &Domain, index: u32) -> u32 {

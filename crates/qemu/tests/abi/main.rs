@@ -4,4 +4,5 @@
 mod accepted;
 mod common;
 mod fixtures;
+mod refused;
 mod samples;

@@ -1,0 +1,253 @@
+//! What is refused, and in which words: stock's, where its clients are used to them.
+
+use ferry_domxml::Domain;
+use ferry_qemu::{Origin, complete, validate};
+
+use super::common::{capabilities, counted};
+
+/// Machine, devices, what else stands in the domain, and the refusal.
+const REFUSED: &[(&str, &str, &str, &str)] = &[
+    (
+        "q35",
+        "<interface type='user'><model type='virtio'/><address type='pci' domain='1' slot='3'/></interface>",
+        "",
+        "XML error: Invalid PCI address 0001:00:03.0. Only PCI domain 0 is available",
+    ),
+    (
+        "q35",
+        "<interface type='user'><model type='virtio'/><address type='pci' slot='31'/></interface>",
+        "",
+        "XML error: Attempted double use of PCI Address 0000:00:1f.0",
+    ),
+    (
+        "pc",
+        "<interface type='user'><model type='virtio'/><address type='pci' slot='1'/></interface>",
+        "",
+        "XML error: Attempted double use of PCI Address 0000:00:01.0",
+    ),
+    (
+        "q35",
+        "<controller type='pci' index='1' model='pcie-root-port'/>
+         <interface type='user'><model type='virtio'/><address type='pci' bus='1' slot='1'/></interface>",
+        "",
+        "XML error: Invalid PCI address 0000:01:01.0. slot must be <= 0",
+    ),
+    (
+        "pc",
+        "<controller type='pci' model='pcie-root'/>",
+        "",
+        "XML error: The PCI controller with index='0' must be model='pci-root' for this machine type, but model='pcie-root' was found instead",
+    ),
+    (
+        "q35",
+        "<controller type='pci' model='pcie-root'/><controller type='pci' index='2' model='pcie-root-port'/>
+         <controller type='pci' index='2' model='pcie-root-port'/>",
+        "",
+        "XML error: Multiple 'pci' controllers with index '2'",
+    ),
+    (
+        "q35",
+        "<controller type='sata' index='0'><address type='pci' slot='4'/></controller>",
+        "",
+        "internal error: Primary SATA controller must have PCI address 0:0:1f.2",
+    ),
+    (
+        "pc",
+        "<controller type='ide' index='0'><address type='pci' slot='4'/></controller>",
+        "",
+        "internal error: Primary IDE controller must have PCI address 0:0:1.1",
+    ),
+    (
+        "pc",
+        "<controller type='ide' index='1'/>",
+        "",
+        "unsupported configuration: Only a single IDE controller is supported for this machine type",
+    ),
+    (
+        "pc",
+        "<controller type='usb' index='0' model='piix3-uhci'><address type='pci' slot='4'/></controller>",
+        "",
+        "internal error: PIIX3 USB controller at index 0 must have PCI address 0:0:1.2",
+    ),
+    (
+        "q35",
+        "<disk><source file='/a'/><target dev='hda' bus='ide'/></disk>",
+        "",
+        "unsupported configuration: IDE controllers are unsupported for this QEMU binary or machine type",
+    ),
+    (
+        "pc",
+        "<controller type='usb' model='none'/><input type='tablet' bus='usb'/>",
+        "",
+        "unsupported configuration: Can't add USB input device. USB bus is disabled",
+    ),
+    (
+        "pc",
+        "<input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/>",
+        "",
+        "unsupported configuration: no free USB port, and hubs are not supported",
+    ),
+    (
+        "pc",
+        "<input type='tablet' bus='ps2'/>",
+        "",
+        "internal error: ps2 bus does not support tablet input device",
+    ),
+    (
+        "pc",
+        "<controller type='usb' index='0' model='ich9-uhci1'><master startport='0'/></controller>",
+        "",
+        "XML error: No master USB controller specified",
+    ),
+    (
+        "pc",
+        "<disk><source file='/a'/><target dev='foo' bus='sata'/></disk>",
+        "",
+        "XML error: Unknown disk name 'foo' and no address specified",
+    ),
+    (
+        "pc",
+        "<disk><source file='/a'/><target dev='hda' bus='ide'/><address type='drive'/></disk>
+         <disk><source file='/b'/><target dev='hdb' bus='ide'/><address type='drive'/></disk>",
+        "",
+        "unsupported configuration: Found duplicate drive address for disk with target name 'hda' controller='0' bus='0' target='0' unit='0'",
+    ),
+    (
+        "pc",
+        "<disk device='cdrom'><target dev='vda' bus='virtio'/></disk>",
+        "",
+        "unsupported configuration: disk type of 'vda' does not support ejectable media",
+    ),
+    (
+        "pc",
+        "<disk><driver queues='2'/><source file='/a'/><target dev='sda' bus='sata'/></disk>",
+        "",
+        "unsupported configuration: queues attribute in disk driver element is only supported by virtio-blk",
+    ),
+    (
+        "pc",
+        "<disk><driver io='native'/><source file='/a'/><target dev='sda' bus='sata'/></disk>",
+        "",
+        "unsupported configuration: io='native' needs either no disk cache or directsync cache mode",
+    ),
+    (
+        "pc",
+        "<disk type='volume'><source pool='p' volume='v'/><target dev='vda'/></disk>",
+        "",
+        "unsupported configuration: disk 'vda' of type 'volume' (pool 'p', volume 'v'): there are no storage pools",
+    ),
+    (
+        "pc",
+        "<console type='pty'/><console type='pty'/>",
+        "",
+        "unsupported configuration: Only the first console can be a serial port",
+    ),
+    (
+        "pc",
+        "<channel type='pty'><target type='virtio' name='a'/><address type='virtio-serial' port='1'/></channel>
+         <channel type='pty'><target type='virtio' name='b'/><address type='virtio-serial' port='1'/></channel>",
+        "",
+        "XML error: virtio serial port 1 on controller 0 is already occupied",
+    ),
+    (
+        "pc",
+        "<channel type='pty'><target type='virtio' name='a'/><address type='virtio-serial' port='31'/></channel>",
+        "",
+        "XML error: virtio serial controller 0 does not have port 31",
+    ),
+    (
+        "pc",
+        "<video><model type='vga'/></video><video><model type='vga'/></video>",
+        "",
+        "unsupported configuration: video type 'vga' is only valid as primary video device",
+    ),
+    (
+        "pc",
+        "<graphics type='vnc'/><graphics type='vnc'/>",
+        "",
+        "unsupported configuration: only 1 graphics device of each type (sdl, vnc, spice, headless, dbus) is supported",
+    ),
+    (
+        "pc",
+        "<interface type='user'><alias name='ua-a'/></interface><interface type='user'><alias name='ua-a'/></interface>",
+        "",
+        "unsupported configuration: non unique alias detected: ua-a",
+    ),
+    (
+        "pc",
+        "",
+        "<cpu mode='host-passthrough'/>",
+        "unsupported configuration: CPU mode 'host-passthrough' for x86_64 qemu domain on x86_64 host is not supported by hypervisor",
+    ),
+    (
+        "pc",
+        "",
+        "<cpu mode='custom'><model>NoSuch</model></cpu>",
+        "unsupported configuration: CPU model 'NoSuch' is not supported by this QEMU binary",
+    ),
+    (
+        "pc-q35-99.0",
+        "",
+        "",
+        "unsupported configuration: Emulator '/usr/bin/qemu-system-x86_64' does not support machine type 'pc-q35-99.0'",
+    ),
+    (
+        "microvm",
+        "",
+        "",
+        "unsupported configuration: machine type 'microvm' is not supported, only the pc and q35 families are",
+    ),
+];
+
+#[test]
+fn refusals_have_stocks_words() {
+    let capabilities = capabilities("7.2");
+    let mut wrong = Vec::new();
+    for (machine, devices, rest, expected) in REFUSED {
+        let text = format!(
+            "<domain type='qemu'><name>r</name><memory>65536</memory><vcpu>1</vcpu>
+             <os><type machine='{machine}'>hvm</type></os>{rest}
+             <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>{devices}</devices></domain>"
+        );
+        let mut domain = Domain::parse(&text).unwrap();
+        let found = match complete(&mut domain, &capabilities, Origin::Define, &mut counted()) {
+            Err(refused) => refused.to_string(),
+            Ok(()) => validate(&domain, &capabilities)
+                .map_or_else(|refused| refused.to_string(), |()| "nothing".into()),
+        };
+        if found != *expected {
+            wrong.push(format!("{devices}{rest}\n  expected {expected}\n  found    {found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A binary that lacks a device says so before it is started.
+#[test]
+fn a_missing_device_is_named() {
+    let mut capabilities = capabilities("7.2");
+    let text = "<domain type='qemu'><name>r</name><memory>65536</memory><vcpu>1</vcpu>
+                <os><type machine='pc'>hvm</type></os>
+                <devices><emulator>/q</emulator><video><model type='cirrus'/></video></devices></domain>";
+    let mut domain = Domain::parse(text).unwrap();
+    complete(&mut domain, &capabilities, Origin::Define, &mut counted()).unwrap();
+    assert_eq!(validate(&domain, &capabilities), Ok(()));
+    capabilities.devices.remove("cirrus-vga");
+    let refused = validate(&domain, &capabilities).unwrap_err();
+    let expected = "unsupported configuration: video model 'cirrus-vga' is not supported by this QEMU binary";
+    assert_eq!(refused.to_string(), expected);
+}
+
+/// A guest that arrives has what it has: no watchdog, port or balloon is added to it.
+#[test]
+fn a_guest_that_arrives_gets_nothing_new() {
+    let capabilities = capabilities("10.0");
+    let text = "<domain type='qemu'><name>r</name><memory>65536</memory><vcpu>1</vcpu>
+                <os><type machine='pc-q35-7.2'>hvm</type></os>
+                <devices><controller type='usb' index='0' model='none'/><memballoon model='none'/></devices></domain>";
+    let mut domain = Domain::parse(text).unwrap();
+    complete(&mut domain, &capabilities, Origin::Migration, &mut counted()).unwrap();
+    assert!(domain.devices.watchdogs.is_empty());
+    assert_eq!(domain.devices.controllers.len(), 3, "usb none, sata, root");
+    assert_eq!(domain.os.machine.machine.as_deref(), Some("pc-q35-7.2"));
+}
