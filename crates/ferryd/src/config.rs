@@ -80,9 +80,17 @@ impl Default for Config {
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read the configuration {path:?}")]
-    Read { path: PathBuf, #[source] source: io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the configuration {path:?} is not valid")]
-    Parse { path: PathBuf, #[source] source: toml::de::Error },
+    Parse {
+        path: PathBuf,
+        #[source]
+        source: toml::de::Error,
+    },
     #[error("{path:?}: migration_port_min {min} is above migration_port_max {max}")]
     Ports { path: PathBuf, min: u16, max: u16 },
 }
@@ -95,8 +103,8 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !named => String::new(),
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
         };
-        let config: Config = toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        let config: Config =
+            toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
         if config.migration_port_min > config.migration_port_max {
             return Err(ConfigError::Ports {
                 path: path.to_owned(),

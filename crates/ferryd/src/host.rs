@@ -97,7 +97,8 @@ impl Host {
         if domain.uuid.is_none() {
             domain.uuid = Some(Uuid::new_v4());
         }
-        ferry_qemu::complete::complete(&mut domain, &capabilities, origin, &mut random_byte).map_err(crate::refuse::incomplete)?;
+        ferry_qemu::complete::complete(&mut domain, &capabilities, origin, &mut random_byte)
+            .map_err(crate::refuse::incomplete)?;
         Ok(domain)
     }
 

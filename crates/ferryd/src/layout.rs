@@ -20,8 +20,6 @@ const LONGEST_SOCKET: &str = "/channel/99999-01234567/org.qemu.guest_agent.0";
 /// The places of one host.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
-    /// The private root, when the host has one.
-    pub(crate) root: Option<PathBuf>,
     /// Socket with full access.
     pub(crate) socket: PathBuf,
     /// Socket for read-only clients.
@@ -48,11 +46,19 @@ pub(crate) enum LayoutError {
     )]
     TooLong { root: PathBuf, len: usize, max: usize },
     #[error("cannot create {path:?}")]
-    Create { path: PathBuf, #[source] source: io::Error },
+    Create {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("another ferryd runs with {path:?}")]
     Taken { path: PathBuf },
     #[error("cannot lock {path:?}")]
-    Lock { path: PathBuf, #[source] source: io::Error },
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Held as long as this daemon owns the host; the kernel lets go of it however the daemon ends.
@@ -63,8 +69,8 @@ impl Layout {
     /// A complete private host below `root`. The folder is made when it is missing.
     pub(crate) fn private(root: &Path) -> Result<Layout, LayoutError> {
         make_dir(root, 0o711)?;
-        let root = fs::canonicalize(root)
-            .map_err(|source| LayoutError::Create { path: root.to_owned(), source })?;
+        let root =
+            fs::canonicalize(root).map_err(|source| LayoutError::Create { path: root.to_owned(), source })?;
         let max = SOCKET_PATH_MAX - LONGEST_SOCKET.len();
         let len = root.as_os_str().len();
         if len > max {
@@ -79,14 +85,12 @@ impl Layout {
             logs: root.join("log"),
             config: root.join("ferryd.toml"),
             lock: root.join("lock"),
-            root: Some(root),
         })
     }
 
     /// The packaged places of a machine-wide daemon.
     pub(crate) fn packaged() -> Layout {
         Layout {
-            root: None,
             socket: "/run/ferry/sock".into(),
             socket_read_only: "/run/ferry/sock-ro".into(),
             run: "/run/ferry/channel".into(),

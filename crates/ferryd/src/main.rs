@@ -42,7 +42,11 @@ use perform::ownership::Account;
 #[derive(Debug, Error)]
 enum StartError {
     #[error("--log {filter:?} is not a log filter")]
-    Log { filter: String, #[source] source: tracing_subscriber::filter::ParseError },
+    Log {
+        filter: String,
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
     #[error(transparent)]
     Config(#[from] config::ConfigError),
     #[error(transparent)]
@@ -72,13 +76,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), StartError> {
-    let filter = EnvFilter::try_new(&cli.log)
-        .map_err(|source| StartError::Log { filter: cli.log.clone(), source })?;
+    let filter =
+        EnvFilter::try_new(&cli.log).map_err(|source| StartError::Log { filter: cli.log.clone(), source })?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
     runtime.block_on(serve(cli))
 }
 

@@ -155,9 +155,7 @@ impl SourceSide for Local {
         let parameters = Local::parse(Phase::Confirm, &params, flags)?;
         let (cancelled, cookie) = (outcome != FinishOutcome::Running, cookie.0);
         self.domain
-            .ask(|reply| {
-                Request::Migrate(MigrateRequest::Confirm { parameters, cookie, cancelled, reply })
-            })
+            .ask(|reply| Request::Migrate(MigrateRequest::Confirm { parameters, cookie, cancelled, reply }))
             .await
             .map_err(CallError::Remote)
     }

@@ -131,10 +131,11 @@ impl Registry {
             return Err(clash(format!("domain '{}' is already defined with uuid {uuid}", entry.name)));
         }
         inner.by_name.insert(name.to_owned(), uuid);
-        let entry = inner
-            .by_uuid
-            .entry(uuid)
-            .or_insert_with(|| Entry { name: name.to_owned(), handle: spawn(), claims: 0 });
+        let entry = inner.by_uuid.entry(uuid).or_insert_with(|| Entry {
+            name: name.to_owned(),
+            handle: spawn(),
+            claims: 0,
+        });
         entry.claims += 1;
         let handle = entry.handle.clone();
         Ok(Claim { registry: Arc::clone(self), uuid, handle })

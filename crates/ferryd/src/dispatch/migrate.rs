@@ -8,11 +8,11 @@ use ferry_migration::params::{self, Phase, Request as Parameters};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::proto::{
-    Cookie, DomainMigrateBegin3, DomainMigrateBegin3Params, DomainMigrateConfirm3, DomainMigrateConfirm3Params,
-    DomainMigrateFinish3, DomainMigrateFinish3Params, DomainMigratePerform3, DomainMigratePerform3Params,
-    DomainMigratePrepare3, DomainMigratePrepare3Params, DomainMigratePrepareTunnel3,
-    DomainMigratePrepareTunnel3Params, DomainMigrateStartPostCopy, DomainRef, MigrateBeginReply, MigrateFinishReply,
-    MigratePrepareReply,
+    Cookie, DomainMigrateBegin3, DomainMigrateBegin3Params, DomainMigrateConfirm3,
+    DomainMigrateConfirm3Params, DomainMigrateFinish3, DomainMigrateFinish3Params, DomainMigratePerform3,
+    DomainMigratePerform3Params, DomainMigratePrepare3, DomainMigratePrepare3Params,
+    DomainMigratePrepareTunnel3, DomainMigratePrepareTunnel3Params, DomainMigrateStartPostCopy, DomainRef,
+    MigrateBeginReply, MigrateFinishReply, MigratePrepareReply,
 };
 
 use super::{Context, uuid_of};
@@ -21,19 +21,21 @@ use crate::driver::migrate::MigrateRequest;
 use crate::peer;
 
 /// Source: whether the guest may leave, and as what.
-pub(super) async fn begin(context: Context, call: DomainMigrateBegin3Params) -> Result<MigrateBeginReply, Error> {
+pub(super) async fn begin(
+    context: Context,
+    call: DomainMigrateBegin3Params,
+) -> Result<MigrateBeginReply, Error> {
     let parameters = Parameters::parse(Phase::Begin, &call.params, call.flags)?;
     begin_with(context, &call.domain, parameters).await
 }
 
 /// The same in the older form.
-pub(super) async fn begin_plain(context: Context, call: DomainMigrateBegin3) -> Result<MigrateBeginReply, Error> {
-    let plain = params::from_plain(
-        call.xml.as_deref(),
-        None,
-        call.destination_name.as_deref(),
-        call.bandwidth,
-    );
+pub(super) async fn begin_plain(
+    context: Context,
+    call: DomainMigrateBegin3,
+) -> Result<MigrateBeginReply, Error> {
+    let plain =
+        params::from_plain(call.xml.as_deref(), None, call.destination_name.as_deref(), call.bandwidth);
     let parameters = Parameters::parse(Phase::Begin, &plain, params::plain_flags(call.flags)?)?;
     begin_with(context, &call.domain, parameters).await
 }
@@ -91,9 +93,7 @@ async fn prepare_with(
     let (cookie, domain) = (cookie.0, Box::new(Domain::inactive(&domain)));
     let prepared = claim
         .handle()
-        .ask(|reply| {
-            Request::Migrate(MigrateRequest::Prepare { parameters, cookie, domain, client, reply })
-        })
+        .ask(|reply| Request::Migrate(MigrateRequest::Prepare { parameters, cookie, domain, client, reply }))
         .await?;
     Ok(MigratePrepareReply { cookie: Cookie(prepared.cookie), uri: prepared.uri })
 }
@@ -164,13 +164,19 @@ async fn perform_with(
 }
 
 /// Destination: start the guest, or clean up.
-pub(super) async fn finish(context: Context, call: DomainMigrateFinish3Params) -> Result<MigrateFinishReply, Error> {
+pub(super) async fn finish(
+    context: Context,
+    call: DomainMigrateFinish3Params,
+) -> Result<MigrateFinishReply, Error> {
     let parameters = Parameters::parse(Phase::Finish, &call.params, call.flags)?;
     finish_with(context, parameters, call.cookie, call.cancelled).await
 }
 
 /// The same in the older form.
-pub(super) async fn finish_plain(context: Context, call: DomainMigrateFinish3) -> Result<MigrateFinishReply, Error> {
+pub(super) async fn finish_plain(
+    context: Context,
+    call: DomainMigrateFinish3,
+) -> Result<MigrateFinishReply, Error> {
     let plain = params::from_plain(None, call.uri.as_deref(), Some(&call.destination_name), 0);
     let parameters = Parameters::parse(Phase::Finish, &plain, params::plain_flags(call.flags)?)?;
     finish_with(context, parameters, call.cookie, call.cancelled).await

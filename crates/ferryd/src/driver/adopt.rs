@@ -36,11 +36,8 @@ impl Driver {
 
     async fn adopt_guest(&mut self, record: GuestRecord) -> Result<(), Error> {
         self.host.registry.seen_id(record.id);
-        let identity = Identity {
-            pid: record.pid,
-            start_ticks: record.start_ticks,
-            boot_id: record.boot_id.clone(),
-        };
+        let identity =
+            Identity { pid: record.pid, start_ticks: record.start_ticks, boot_id: record.boot_id.clone() };
         let run_dir = RunDir::existing(record.run_dir.clone());
         let alive = Process::find(&identity).map_err(|e| refuse::system("cannot look for QEMU", &e))?;
         let Some(process) = alive else {
@@ -52,13 +49,21 @@ impl Driver {
             return Ok(());
         };
         let domain = Domain::parse(&record.xml).map_err(|error| {
-            refuse::internal(&format!("the stored live XML of domain '{}' cannot be read: {error}", self.name))
+            refuse::internal(&format!(
+                "the stored live XML of domain '{}' cannot be read: {error}",
+                self.name
+            ))
         })?;
         let capabilities = self.host.capabilities(domain.devices.emulator.as_deref()).await?;
-        let (monitor, events) = Monitor::connect(&run_dir.monitor(), generation()).await.map_err(|error| {
-            let text = format!("the monitor of domain '{}' does not answer: {}", self.name, refuse::chain(&error));
-            Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
-        })?;
+        let (monitor, events) =
+            Monitor::connect(&run_dir.monitor(), generation()).await.map_err(|error| {
+                let text = format!(
+                    "the monitor of domain '{}' does not answer: {}",
+                    self.name,
+                    refuse::chain(&error)
+                );
+                Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
+            })?;
         let status = monitor.execute(&QueryStatus).await.map_err(refuse::monitor)?;
         self.guest = Some(Guest {
             id: record.id,

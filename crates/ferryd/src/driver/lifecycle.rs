@@ -22,11 +22,7 @@ impl Driver {
     /// Starts the kept definition.
     pub(super) async fn start(&mut self, flags: StartFlags, client: Client) -> Result<DomainRef, Error> {
         if self.guest.is_some() {
-            return Err(Error::of(
-                ErrorCode::OPERATION_INVALID,
-                Origin::QEMU,
-                "domain is already running",
-            ));
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, "domain is already running"));
         }
         self.refuse_in_doubt("start")?;
         let Some(config) = self.config.clone() else {

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::host::Host;
 
-pub(crate) use connection::{Answer, Broken, Client, Encoded, Gone, Outbound, Pump, Received, Stream};
+pub(crate) use connection::{Answer, Client, Encoded, Outbound, Pump, Received, Stream};
 
 /// libvirt's own sockets, as stock clients look for them, and whether they are read-only.
 const LIBVIRT_SOCKETS: [(&str, bool); 4] = [
@@ -36,13 +36,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Error)]
 pub(crate) enum ListenError {
     #[error("cannot listen on {path:?}")]
-    Unix { path: PathBuf, #[source] source: io::Error },
+    Unix {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("another daemon listens on {path:?}; stop it first, or leave out --libvirt-sockets")]
     Busy { path: PathBuf },
     #[error("{path:?} exists and is no socket")]
     NoSocket { path: PathBuf },
     #[error("cannot listen on tcp {address}")]
-    Tcp { address: SocketAddr, #[source] source: io::Error },
+    Tcp {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Doors that are open and not yet served.

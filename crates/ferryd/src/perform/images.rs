@@ -8,7 +8,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use ferry_domxml::disk::Disk;
-use ferry_domxml::storage::{BackingStore, Source};
+use ferry_domxml::storage::Source;
 use ferry_qemu::blockgraph::{self, ChainError, Found};
 
 use super::ownership::Account;
@@ -49,17 +49,6 @@ fn own_source(source: &Source, account: &Account) -> io::Result<()> {
         Some(data) => own_source(&data.source, account),
         None => Ok(()),
     }
-}
-
-/// Every path below `disk`'s top image, for messages.
-pub(crate) fn bases(disk: &Disk) -> Vec<&str> {
-    let mut paths = Vec::new();
-    let mut below = disk.backing_store.as_ref();
-    while let Some(BackingStore::Image(image)) = below {
-        paths.extend(image.source.path());
-        below = image.backing_store.as_ref();
-    }
-    paths
 }
 
 /// The first `wanted` bytes of an image.

@@ -107,7 +107,8 @@ fn start(
     map_networks(&mut domain, host)?;
     choose_vnc(&mut domain, host)?;
     images::follow(&mut domain.devices.disks).map_err(refuse::chain_unreadable)?;
-    images::own(&domain.devices.disks, &host.account).map_err(|e| refuse::system("Unable to set image ownership", &e))?;
+    images::own(&domain.devices.disks, &host.account)
+        .map_err(|e| refuse::system("Unable to set image ownership", &e))?;
     domain.id = u32::try_from(id).ok();
     let next_node = blockgraph::number(&mut domain.devices.disks);
     ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
@@ -143,12 +144,8 @@ fn make(
     run_dir: &RunDir,
     purpose: Purpose,
 ) -> Result<(CommandLine, Vec<OwnedFd>), Error> {
-    let mut making = Making {
-        host,
-        run_dir: run_dir.clone(),
-        fds: Vec::new(),
-        launch: Launch::new(0, now()),
-    };
+    let mut making =
+        Making { host, run_dir: run_dir.clone(), fds: Vec::new(), launch: Launch::new(0, now()) };
     making.launch.incoming = purpose == Purpose::Incoming;
     making.launch.monitor = making.listen(&run_dir.monitor())?;
     making.open_taps(domain)?;

@@ -9,7 +9,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use ferry_qmp::{Command, CommandError, EncodeError, Event, Incoming, Reply, Request, RequestId, Session, SessionError};
+use ferry_qmp::{
+    Command, CommandError, EncodeError, Event, Incoming, Reply, Request, RequestId, Session, SessionError,
+};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;

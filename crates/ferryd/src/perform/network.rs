@@ -38,11 +38,24 @@ pub(crate) struct Tap {
 #[derive(Debug, Error)]
 pub(crate) enum TapError {
     #[error("Unable to create tap device {name}")]
-    Open { name: String, #[source] source: io::Error },
+    Open {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("Unable to add port {name} to bridge {bridge}")]
-    Plug { name: String, bridge: String, #[source] source: io::Error },
+    Plug {
+        name: String,
+        bridge: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("Unable to set up tap device {name}")]
-    SetUp { name: String, #[source] source: io::Error },
+    SetUp {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Opens a TAP and plugs it in.
@@ -51,12 +64,12 @@ pub(crate) fn open(request: &TapRequest) -> Result<Tap, TapError> {
     let wanted = request.name.as_deref().filter(|name| !name.starts_with("vnet")).unwrap_or("vnet%d");
     let (name, fds) = sys::open_tap(wanted, request.queues)
         .map_err(|source| TapError::Open { name: wanted.to_owned(), source })?;
-    sys::plug_tap(&name, host_mac(request.mac), request.mtu, request.bridge.as_deref()).map_err(|source| {
-        match &request.bridge {
+    sys::plug_tap(&name, host_mac(request.mac), request.mtu, request.bridge.as_deref()).map_err(
+        |source| match &request.bridge {
             Some(bridge) => TapError::Plug { name: name.clone(), bridge: bridge.clone(), source },
             None => TapError::SetUp { name: name.clone(), source },
-        }
-    })?;
+        },
+    )?;
     Ok(Tap { name, fds })
 }
 

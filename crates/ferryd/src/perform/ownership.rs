@@ -29,7 +29,11 @@ pub(crate) enum AccountError {
     #[error("only root can run QEMU as another user; leave `user` and `group` out of the configuration")]
     NotRoot,
     #[error("cannot read {path}")]
-    Read { path: &'static str, #[source] source: io::Error },
+    Read {
+        path: &'static str,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Account {
@@ -64,8 +68,8 @@ impl Account {
     /// Makes `path` the account's own, when it is not.
     pub(crate) fn own(&self, path: &Path) -> io::Result<()> {
         let found = fs::metadata(path)?;
-        let differs = self.uid.is_some_and(|uid| uid != found.uid())
-            || self.gid.is_some_and(|gid| gid != found.gid());
+        let differs =
+            self.uid.is_some_and(|uid| uid != found.uid()) || self.gid.is_some_and(|gid| gid != found.gid());
         if differs { chown(path, self.uid, self.gid) } else { Ok(()) }
     }
 }
@@ -73,10 +77,14 @@ impl Account {
 /// The numbers behind the password field of `name`'s line: uid and gid, or gid.
 fn entry(path: &'static str, name: &str) -> Result<Option<Vec<u32>>, AccountError> {
     let text = fs::read_to_string(path).map_err(|source| AccountError::Read { path, source })?;
-    Ok(text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.skip(1).map_while(|f| f.parse().ok()).collect::<Vec<u32>>())
-    }).filter(|numbers| !numbers.is_empty()))
+    Ok(text
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name))
+                .then(|| fields.skip(1).map_while(|f| f.parse().ok()).collect::<Vec<u32>>())
+        })
+        .filter(|numbers| !numbers.is_empty()))
 }
 
 #[cfg(test)]
@@ -91,7 +99,10 @@ mod tests {
         }
         assert_eq!(Account::resolve(None, None).unwrap(), Account::default());
         assert_eq!(Account::resolve(Some("root"), None).unwrap(), Account { uid: Some(0), gid: Some(0) });
-        assert_eq!(Account::resolve(Some("12"), Some("34")).unwrap(), Account { uid: Some(12), gid: Some(34) });
+        assert_eq!(
+            Account::resolve(Some("12"), Some("34")).unwrap(),
+            Account { uid: Some(12), gid: Some(34) }
+        );
         assert!(matches!(Account::resolve(Some("no such"), None), Err(AccountError::NoUser(_))));
     }
 }

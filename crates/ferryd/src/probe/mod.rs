@@ -36,17 +36,41 @@ const QUIT_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub(crate) enum CapabilitiesError {
     #[error("Cannot check QEMU binary {path}: {source}")]
-    Binary { path: PathBuf, #[source] source: io::Error },
+    Binary {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot start {path} to ask what it can do: {source}")]
-    Start { path: PathBuf, #[source] source: io::Error },
+    Start {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path} does not speak QMP: {source}")]
-    Connect { path: PathBuf, #[source] source: ConnectError },
+    Connect {
+        path: PathBuf,
+        #[source]
+        source: ConnectError,
+    },
     #[error("{path} did not answer: {source}")]
-    Monitor { path: PathBuf, #[source] source: MonitorError },
+    Monitor {
+        path: PathBuf,
+        #[source]
+        source: MonitorError,
+    },
     #[error("{path}: {source}")]
-    Encode { path: PathBuf, #[source] source: EncodeError },
+    Encode {
+        path: PathBuf,
+        #[source]
+        source: EncodeError,
+    },
     #[error("{path} cannot be used: {source}")]
-    Probe { path: PathBuf, #[source] source: ProbeError },
+    Probe {
+        path: PathBuf,
+        #[source]
+        source: ProbeError,
+    },
 }
 
 impl From<CapabilitiesError> for Error {

@@ -46,7 +46,11 @@ pub(crate) enum RestartError {
     #[error("cannot read the domains: {0}")]
     Read(ferry_rpc::Error),
     #[error("cannot look at {path:?}")]
-    Look { path: PathBuf, #[source] source: io::Error },
+    Look {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the stored definition of domain '{name}' cannot be read: {reason}")]
     Damaged { name: String, reason: String },
 }
@@ -80,8 +84,7 @@ pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartErr
         let claim = host.claim(uuid, &name).map_err(RestartError::Read)?;
         // All at once: one guest that is slow to answer holds up none of the others.
         adopted.push(tokio::spawn(async move {
-            let outcome =
-                claim.handle().ask(|reply| Request::Adopt { found: Box::new(found), reply }).await;
+            let outcome = claim.handle().ask(|reply| Request::Adopt { found: Box::new(found), reply }).await;
             if let Err(error) = outcome {
                 tracing::error!(domain = %uuid, %error, "a domain could not be taken over");
             }
@@ -136,7 +139,7 @@ pub(crate) async fn autostart(host: &Arc<Host>) {
         if !view.autostart || view.live.is_some() {
             continue;
         }
-        let (_present, client) = crate::listen::Client::arrive();
+        let client = crate::listen::Client::daemon();
         let flags = ferry_rpc::flags::StartFlags::NONE;
         let started = handle.ask(|reply| Request::Start { flags, client, reply }).await;
         match started {

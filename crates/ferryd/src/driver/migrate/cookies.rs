@@ -51,7 +51,11 @@ pub(super) fn begin(driver: &Driver, names: &Names, parameters: &Parameters) -> 
     cookie.handover = Some(handover(names, None));
     if !parameters.is_offline() {
         cookie.capabilities = Some(capabilities(driver, AUTO_SOURCE));
-        cookie.cpu = driver.guest.as_ref().and_then(|guest| guest.domain.cpu.as_ref()).map(ferry_domxml::cpu::Cpu::to_xml);
+        cookie.cpu = driver
+            .guest
+            .as_ref()
+            .and_then(|guest| guest.domain.cpu.as_ref())
+            .map(ferry_domxml::cpu::Cpu::to_xml);
     }
     cookie.to_bytes()
 }
@@ -98,8 +102,7 @@ pub(super) fn arrived_offline(driver: &Driver, source_name: &str) -> Vec<u8> {
 
 /// Prepare reads Begin's cookie. `name` is the guest's here, which need not be the one there.
 pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> {
-    let expected =
-        Expected { name: None, uuid: Some(driver.uuid), host_uuid: driver.host.uuid };
+    let expected = Expected { name: None, uuid: Some(driver.uuid), host_uuid: driver.host.uuid };
     let Some(cookie) = Cookie::parse(bytes, Reader::Prepare, &expected)? else {
         return Ok(Offer {
             source_name: None,
@@ -114,12 +117,7 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
         epoch: handover.epoch,
         secret: handover.secret,
     });
-    Ok(Offer {
-        source_name: Some(cookie.common.name),
-        hostname: Some(cookie.common.hostname),
-        names,
-        peer,
-    })
+    Ok(Offer { source_name: Some(cookie.common.name), hostname: Some(cookie.common.hostname), names, peer })
 }
 
 /// Perform reads Prepare's cookie: who is at the other end.
@@ -189,20 +187,17 @@ fn common(driver: &Driver) -> Common {
 }
 
 fn handover(names: &Names, says: Option<Says>) -> Handover {
-    Handover {
-        id: names.id,
-        epoch: names.epoch,
-        secret: names.secret.clone(),
-        addresses: Vec::new(),
-        says,
-    }
+    Handover { id: names.id, epoch: names.epoch, secret: names.secret.clone(), addresses: Vec::new(), says }
 }
 
 /// What this side's QEMU can do. Both ends must have what one of them uses.
 fn capabilities(driver: &Driver, auto: &str) -> Vec<Capability> {
     let Some(guest) = &driver.guest else { return Vec::new() };
     let known = guest.capabilities.migration_capabilities.iter();
-    known.map(|capability| capability.to_string()).map(|name| Capability { auto: name == auto, name }).collect()
+    known
+        .map(|capability| capability.to_string())
+        .map(|name| Capability { auto: name == auto, name })
+        .collect()
 }
 
 impl Driver {

@@ -13,7 +13,7 @@ use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, En
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::stats::JobStats;
 use ferry_migration::uri::{self, Listen};
-use ferry_migration::{Peer, Why};
+use ferry_migration::wire::Context;
 use ferry_qmp::commands::migration::{
     CapabilityState, MigrateIncoming, MigrateSetCapabilities, MigrationCapability, MigrationStatus,
 };
@@ -80,6 +80,11 @@ impl Driver {
         client: Client,
         reply: Reply<Prepared>,
     ) {
+        // First whose guest it is: this host's own is not merely "active".
+        let offer = match cookies::read_begun(self, &cookie) {
+            Ok(offer) => offer,
+            Err(error) => return answer(reply, Err(error)),
+        };
         if self.guest.is_some() || self.migration.as_ref().is_some_and(Migration::occupies) {
             let text = format!("domain '{}' is already active", self.name);
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::DOMAIN, text)));
@@ -87,10 +92,6 @@ impl Driver {
         if let Err(error) = self.refuse_in_doubt("receive") {
             return answer(reply, Err(error));
         }
-        let offer = match cookies::read_begun(self, &cookie) {
-            Ok(offer) => offer,
-            Err(error) => return answer(reply, Err(error)),
-        };
         let source_name = offer.source_name.unwrap_or_else(|| self.name.clone());
         if parameters.is_offline() {
             let prepared = self.prepare_offline(&parameters, definition, source_name, offer.names, &client);
@@ -338,10 +339,7 @@ impl Driver {
         self.set_state(DomainState::PAUSED, PausedReason::MIGRATION.0);
         // From here on a restarted daemon knows the process.
         self.record_guest().await?;
-        let switched = [
-            (MigrationCapability::Events, true),
-            (MigrationCapability::LateBlockActivate, true),
-        ];
+        let switched = [(MigrationCapability::Events, true), (MigrationCapability::LateBlockActivate, true)];
         let capabilities = switched.map(|(capability, state)| CapabilityState { capability, state }).to_vec();
         let monitor = self.running()?.monitor.clone();
         monitor.execute(&MigrateSetCapabilities { capabilities }).await.map_err(refuse::monitor)?;
@@ -349,7 +347,8 @@ impl Driver {
         let number = port.as_ref().map_or(0, Port::number);
         let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
         if let Some(Migration::In(incoming)) = &mut self.migration {
-            incoming.uri = uri::uri_out(incoming.parameters.migrate_uri.as_deref(), uri.as_ref(), &host, number);
+            incoming.uri =
+                uri::uri_out(incoming.parameters.migrate_uri.as_deref(), uri.as_ref(), &host, number);
             incoming.port = port;
         }
         self.emit_lifecycle(LifecycleEvent::STARTED, StartedDetail::MIGRATED.0);
@@ -400,8 +399,7 @@ impl Driver {
         match reply {
             Answer::Ok(Call::Prepare) => {
                 let Some(Migration::In(incoming)) = &self.migration else { return };
-                let cookie =
-                    cookies::prepared(self, &incoming.source_name, incoming.names.as_ref(), false);
+                let cookie = cookies::prepared(self, &incoming.source_name, incoming.names.as_ref(), false);
                 let prepared = Prepared { cookie, uri: incoming.uri.clone() };
                 if let Some(Migration::In(incoming)) = &mut self.migration {
                     incoming.prepare.answer(Ok(prepared));
@@ -410,15 +408,15 @@ impl Driver {
             Answer::Finish(fate) => self.answer_finish(fate),
             Answer::Ok(call) => self.answer_arriving(call, Ok(())),
             Answer::Failed(call, why) => {
-                let error = match &mut self.migration {
+                let trouble = match &mut self.migration {
                     Some(Migration::In(incoming)) => incoming.trouble.take(),
                     Some(Migration::Out(_)) | None => None,
                 };
-                self.answer_arriving(call, Err(error.unwrap_or_else(|| failure(why))));
+                let error = trouble.unwrap_or_else(|| self.arriving_context().failed(why));
+                self.answer_arriving(call, Err(error));
             }
             Answer::InDoubt(call, doubt) => {
-                let text = format!("it is not known yet whether domain '{}' runs here: {doubt}", self.name);
-                let error = Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text);
+                let error = self.arriving_context().in_doubt(doubt);
                 self.answer_arriving(call, Err(error));
             }
         }
@@ -439,17 +437,8 @@ impl Driver {
     fn answer_finish(&mut self, fate: Fate) {
         let domain = self.published.borrow().reference();
         let Some(Migration::In(incoming)) = &self.migration else { return };
-        let outcome = match (fate, incoming.finish_cancelled) {
-            (Fate::Arrived, false) => {
-                Ok(Arrived { domain, cookie: cookies::arrived(self, Says::Running) })
-            }
-            (Fate::Arrived, true) => {
-                let text = format!("domain '{}' runs here: the migration had been handed over", self.name);
-                Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))
-            }
-            (Fate::Declined(_), true) => Err(cleaned_up()),
-            (Fate::Declined(why), false) => Err(failure(why)),
-        };
+        let outcome = self.arriving_context().finish(incoming.finish_cancelled, fate);
+        let outcome = outcome.map(|()| Arrived { domain, cookie: cookies::arrived(self, Says::Running) });
         if let Some(Migration::In(incoming)) = &mut self.migration {
             incoming.finish.answer(outcome);
         }
@@ -542,7 +531,7 @@ impl Driver {
             return Err(self.nothing_to_finish(cancelled));
         };
         if cancelled {
-            return Err(cleaned_up());
+            return Err(self.arriving_context().cleaned_up());
         }
         let detail = if self.config.is_some() { DefinedDetail::UPDATED } else { DefinedDetail::ADDED };
         definition.name.clone_from(&self.name);
@@ -552,35 +541,23 @@ impl Driver {
         Ok(Arrived { domain, cookie: cookies::arrived_offline(self, &source_name) })
     }
 
+    /// What the texts of errors need.
+    fn arriving_context(&self) -> Context<'_> {
+        Context { domain: &self.name, qemu_error: None }
+    }
+
     /// Finish for a guest that is not arriving (any more).
     fn nothing_to_finish(&self, cancelled: bool) -> Error {
         let text = format!("no domain with matching name '{}'", self.name);
-        if cancelled && self.guest.is_none() { cleaned_up() } else { Error::of(ErrorCode::NO_DOMAIN, Origin::QEMU, text) }
-    }
-}
-
-impl Incoming {
-    /// The whole request.
-    pub(super) fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
-    /// Who sends the guest.
-    pub(super) fn peer(&self) -> Peer {
-        self.machine.peer()
+        if cancelled && self.guest.is_none() {
+            self.arriving_context().cleaned_up()
+        } else {
+            Error::of(ErrorCode::NO_DOMAIN, Origin::QEMU, text)
+        }
     }
 }
 
 /// The wildcard on which to listen: IPv6's takes IPv4 too, where the host has IPv6.
 fn any_address() -> &'static str {
     if std::path::Path::new("/proc/net/if_inet6").exists() { "::" } else { "0.0.0.0" }
-}
-
-/// What a coordinator expects to hear of a cancelled Finish.
-fn cleaned_up() -> Error {
-    Error::of(ErrorCode::MIGRATE_FINISH_OK, Origin::QEMU, "")
-}
-
-fn failure(why: Why) -> Error {
-    Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, format!("job 'migration in' failed: {why}"))
 }

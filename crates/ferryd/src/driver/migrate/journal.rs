@@ -88,7 +88,15 @@ impl Driver {
         let peer = outgoing.parameters().migrate_uri.clone().unwrap_or_default();
         let guarantee = outgoing.machine.peer().map(Peer::guarantee);
         let figures = figures(&outgoing.stats);
-        let entry = self.history(&outgoing.names, Direction::Out, peer, outgoing.stats.timeline.started, result, guarantee, figures);
+        let entry = self.history(
+            &outgoing.names,
+            Direction::Out,
+            peer,
+            outgoing.stats.timeline.started,
+            result,
+            guarantee,
+            figures,
+        );
         self.save_history(entry).await;
     }
 
@@ -101,7 +109,15 @@ impl Driver {
         };
         let guarantee = Some(incoming.machine.peer().guarantee());
         let figures = incoming.stats.as_ref().map(figures).unwrap_or_default();
-        let entry = self.history(names, Direction::In, incoming.source_host.clone(), incoming.started_ms, result, guarantee, figures);
+        let entry = self.history(
+            names,
+            Direction::In,
+            incoming.source_host.clone(),
+            incoming.started_ms,
+            result,
+            guarantee,
+            figures,
+        );
         self.save_history(entry).await;
     }
 

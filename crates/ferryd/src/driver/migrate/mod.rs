@@ -93,11 +93,7 @@ impl Names {
     /// Names for a new migration of a guest whose last one had `epoch`.
     fn new(epoch: Epoch) -> Names {
         let random = || *uuid::Uuid::new_v4().as_bytes();
-        Names {
-            id: MigrationId::from_bytes(random()),
-            epoch,
-            secret: Secret::from_bytes(random()),
-        }
+        Names { id: MigrationId::from_bytes(random()), epoch, secret: Secret::from_bytes(random()) }
     }
 }
 
@@ -155,7 +151,9 @@ impl Migration {
 impl Driver {
     pub(super) async fn handle_migrate(&mut self, request: MigrateRequest) {
         match request {
-            MigrateRequest::Begin { parameters, client, reply } => self.begin(parameters, client, reply).await,
+            MigrateRequest::Begin { parameters, client, reply } => {
+                self.begin(parameters, client, reply).await
+            }
             MigrateRequest::Prepare { parameters, cookie, domain, client, reply } => {
                 self.prepare(parameters, cookie, *domain, client, reply).await;
             }
@@ -291,10 +289,6 @@ impl<T> Default for Pending<T> {
 impl<T> Pending<T> {
     fn set(&mut self, reply: Reply<T>) {
         self.0 = Some(reply);
-    }
-
-    fn waits(&self) -> bool {
-        self.0.is_some()
     }
 
     fn answer(&mut self, outcome: Result<T, Error>) {

@@ -8,17 +8,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ferry_domxml::{Domain, FormatOptions};
+use ferry_migration::Evidence;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::policy;
-use ferry_migration::source::{Answer, Call, Denied, Effect, Ended, Fate, Input, Refusal, Report, Source};
+use ferry_migration::source::{Answer, Call, Denied, Effect, Ended, Input, Report, Source};
 use ferry_migration::stats::{JobStats, Progress};
-use ferry_migration::{Evidence, Why};
+use ferry_migration::wire::Context;
 use ferry_qmp::commands::migration::{
     CapabilityState, Migrate, MigrateCancel, MigrateContinue, MigrateSetCapabilities, MigrateSetParameters,
     MigrateStartPostcopy, MigrationCapability, MigrationParameters, MigrationStatus,
 };
 use ferry_qmp::commands::progress::QueryMigrate;
-use ferry_qmp::commands::run::{Cont, Stop};
+use ferry_qmp::commands::run::{Cont, QueryStatus, Stop};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::{
@@ -156,8 +157,7 @@ impl Driver {
         if let Some(theirs) = &theirs {
             outgoing.stats = outgoing.stats.completed_by(theirs);
         }
-        outgoing.parameters.flags =
-            outgoing.parameters.flags | undefine;
+        outgoing.parameters.flags = outgoing.parameters.flags | undefine;
         self.call_source(Input::Confirm { cancelled, evidence }).await;
     }
 
@@ -463,10 +463,7 @@ impl Driver {
         }
         self.set_state(DomainState::PAUSED, PausedReason::MIGRATION.0);
         self.note_stopped();
-        self.emit_lifecycle(
-            LifecycleEvent::SUSPENDED,
-            ferry_rpc::values::SuspendedDetail::MIGRATED.0,
-        );
+        self.emit_lifecycle(LifecycleEvent::SUSPENDED, ferry_rpc::values::SuspendedDetail::MIGRATED.0);
     }
 
     /// The pause begins.
@@ -549,6 +546,10 @@ impl Driver {
             Some(Migration::Out(outgoing)) => outgoing.suspended,
             Some(Migration::In(_)) | None => false,
         };
+        if self.execute(&QueryStatus).await.is_ok_and(|status| status.running) {
+            // It was never stopped, or QEMU has set it going itself; then RESUME says so.
+            return;
+        }
         if suspended {
             self.set_state(DomainState::PAUSED, PausedReason::USER.0);
             return self.record_or_warn().await;
@@ -633,16 +634,15 @@ impl Driver {
             }
             Answer::Ok(call) => outgoing.answer(call, Ok(())),
             Answer::Failed(call, why) => {
-                let error = failure(why, outgoing.words.as_deref());
+                let error = outgoing.context(&name).failed(why);
                 outgoing.answer(call, Err(error));
             }
             Answer::InDoubt(call, doubt) => {
-                let text = format!("it is not known yet whether domain '{name}' runs on the destination: {doubt}");
-                let error = Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text);
+                let error = outgoing.context(&name).in_doubt(doubt);
                 outgoing.answer(call, Err(error));
             }
             Answer::Confirm(fate) => {
-                let outcome = confirmed(fate, outgoing.confirm_cancelled, &name);
+                let outcome = outgoing.context(&name).confirm(outgoing.confirm_cancelled, fate);
                 outgoing.confirm.answer(outcome);
             }
         }
@@ -659,18 +659,9 @@ impl Driver {
     }
 
     fn deny_source(&mut self, input: Input, denied: Denied) {
+        let name = self.name.clone();
         let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
-        let code = match denied.refusal {
-            Refusal::OutOfOrder
-            | Refusal::HandedOver
-            | Refusal::InPostcopy
-            | Refusal::NotPostcopy
-            | Refusal::NotCopying
-            | Refusal::Over
-            | Refusal::NotInDoubt => ErrorCode::OPERATION_INVALID,
-            Refusal::Driver => ErrorCode::INTERNAL_ERROR,
-        };
-        let error = Error::of(code, Origin::QEMU, denied.to_string());
+        let error = outgoing.context(&name).denied_by_source(denied.refusal);
         match input {
             Input::Perform(_) => outgoing.answer(Call::Perform, Err(error)),
             Input::Confirm { .. } => outgoing.answer(Call::Confirm, Err(error)),
@@ -697,6 +688,11 @@ impl Outgoing {
         }
     }
 
+    /// What the texts of errors need.
+    fn context<'a>(&'a self, domain: &'a str) -> Context<'a> {
+        Context { domain, qemu_error: self.words.as_deref() }
+    }
+
     /// The whole request.
     pub(super) fn parameters(&self) -> &Parameters {
         &self.parameters
@@ -720,43 +716,5 @@ fn report(status: &MigrationStatus) -> Option<Report> {
         | MigrationStatus::Colo
         | MigrationStatus::WaitUnplug
         | MigrationStatus::Other(_) => None,
-    }
-}
-
-/// Confirm's answer: a claim that turned out wrong is an error, whichever way it was wrong.
-fn confirmed(fate: Fate, cancelled: bool, name: &str) -> Result<(), Error> {
-    let text = match (fate, cancelled) {
-        (Fate::Moved, false) | (Fate::Stayed, true) => return Ok(()),
-        (Fate::Moved, true) => format!("domain '{name}' runs on the destination"),
-        (Fate::Stayed, false) => format!("domain '{name}' does not run on the destination and stays here"),
-    };
-    Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))
-}
-
-/// The error of a call whose migration did not move the guest.
-fn failure(why: Why, words: Option<&str>) -> Error {
-    let failed = |text: String| Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text);
-    match why {
-        Why::Aborted => match words {
-            None => {
-                let text = "job 'migration out' canceled by client";
-                Error::of(ErrorCode::OPERATION_ABORTED, Origin::QEMU, text)
-            }
-            Some(_) => failed("job 'migration out' failed due to I/O error".to_owned()),
-        },
-        Why::CopyFailed => failed(match words {
-            Some(words) => format!("job 'migration out' failed: {words}"),
-            None => "job 'migration out' unexpectedly failed".to_owned(),
-        }),
-        Why::QemuDied | Why::Destroyed => failed("domain is not running".to_owned()),
-        Why::Cancelled
-        | Why::ClientGone
-        | Why::LaunchFailed
-        | Why::Declined
-        | Why::SourceKept
-        | Why::StartRefused
-        | Why::JournalFull
-        | Why::Silence
-        | Why::Operator => failed(format!("job 'migration out' failed: {why}")),
     }
 }
