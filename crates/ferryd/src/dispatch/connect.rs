@@ -1,17 +1,20 @@
 //! Opening a connection, and what it says about its host and this daemon.
 
 use ferry_qemu::capabilities::Accelerator;
+use ferry_qemu::host_caps::{self, HostFacts};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::OpenFlags;
 use ferry_rpc::proto::{
-    AuthList, AuthListReply, ConnectGetHostname, ConnectGetLibVersion, ConnectGetMaxVcpus, ConnectGetSysinfo,
-    ConnectGetType, ConnectGetUri, ConnectGetVersion, ConnectIsSecure, ConnectOpen,
-    ConnectRegisterCloseCallback, ConnectSupportsFeature, ConnectUnregisterCloseCallback,
+    AuthList, AuthListReply, ConnectGetCapabilities, ConnectGetHostname, ConnectGetLibVersion,
+    ConnectGetMaxVcpus, ConnectGetSysinfo, ConnectGetType, ConnectGetUri, ConnectGetVersion, ConnectIsSecure,
+    ConnectOpen, ConnectRegisterCloseCallback, ConnectSupportsFeature, ConnectUnregisterCloseCallback,
 };
 use ferry_rpc::server::gate::Gate;
 use ferry_rpc::values::{AuthType, Feature};
 
-use super::{Context, accept_flags};
+use super::machine::Machine;
+use super::{Context, accept_flags, int};
+use crate::probe::DEFAULT_EMULATOR;
 
 /// The release of libvirt whose protocol is spoken, as `major * 1000000 + minor * 1000 + release`. Clients and
 /// stock daemons decide by it what they may send.
@@ -115,7 +118,24 @@ pub(super) async fn vcpus_max(context: Context, call: ConnectGetMaxVcpus) -> Res
         return Err(Error::new(ErrorCode::SYSTEM_ERROR, Origin::NONE, "KVM does not work on this host"));
     }
     let most = capabilities.default_machine().map_or(1, |machine| machine.cpus_max);
-    Ok(i32::try_from(most).unwrap_or(i32::MAX))
+    Ok(int(most))
+}
+
+/// What this host is and which guests it can run.
+pub(super) async fn capabilities(context: Context, _: ConnectGetCapabilities) -> Result<String, Error> {
+    let host = &context.host;
+    let capabilities = host.capabilities(None).await?;
+    let machine = Machine::here();
+    let facts = HostFacts {
+        uuid: host.uuid,
+        cpu: machine.processor(),
+        page_sizes_kib: machine.page_sizes_kib(),
+        iommu: machine.has_iommu(),
+        cells: machine.cells(),
+        emulator: DEFAULT_EMULATOR.to_owned(),
+        owner: host.account.uid.zip(host.account.gid),
+    };
+    Ok(host_caps::document(&facts, &capabilities))
 }
 
 /// This host's name.

@@ -1,6 +1,6 @@
 //! Definitions: the XML, and what is kept beside it.
 
-use ferry_domxml::FormatOptions;
+use ferry_domxml::{Element, FormatOptions, Node};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{AffectFlags, DefineFlags, Flags as _, UndefineFlags, XmlFlags};
 use ferry_rpc::proto::{
@@ -53,8 +53,10 @@ pub(super) fn xml(context: &Context, call: DomainGetXmlDesc) -> Result<String, E
     let view = context.view(&call.domain)?;
     let wanted = if flags.contains(XmlFlags::INACTIVE) { view.config.as_ref() } else { None };
     let domain = wanted.or(view.current()).ok_or_else(|| refuse::no_such_domain(view.uuid, &view.name))?;
+    // What travels is a definition: what belongs to this run of the guest is left out, as by stock.
+    let inactive = flags.intersects(XmlFlags::INACTIVE | XmlFlags::MIGRATABLE);
     Ok(domain.format(FormatOptions {
-        inactive: flags.contains(XmlFlags::INACTIVE) || view.live.is_none(),
+        inactive: inactive || view.live.is_none(),
         secure: flags.contains(XmlFlags::SECURE),
         migratable: flags.contains(XmlFlags::MIGRATABLE),
     }))
@@ -98,24 +100,67 @@ pub(super) fn metadata(context: &Context, call: DomainGetMetadata) -> Result<Str
         MetadataKind::DESCRIPTION => domain.description.clone().ok_or_else(missing),
         MetadataKind::ELEMENT => {
             let uri = call.uri.unwrap_or_default();
-            let in_namespace = |element: &ferry_domxml::Element| {
-                let prefix = element.name.split_once(':').map_or("", |(prefix, _)| prefix);
-                let declaration =
-                    if prefix.is_empty() { "xmlns".to_owned() } else { format!("xmlns:{prefix}") };
-                element.attribute(&declaration) == Some(uri.as_str())
-            };
-            match domain.metadata.as_ref().map(|metadata| metadata.entries().any(in_namespace)) {
-                // Taken out of its document an element would lose the namespaces that it borrows.
-                Some(true) => {
-                    let text = "metadata of other programs is shown in the domain's XML only";
-                    Err(Error::of(ErrorCode::OPERATION_UNSUPPORTED, Origin::DOMAIN, text))
-                }
-                Some(false) | None => Err(missing()),
+            let entries = domain.metadata.iter().flat_map(|metadata| metadata.entries());
+            let found = entries
+                .map(|entry| (entry, namespace(entry)))
+                .find(|(_, namespace)| namespace.is_some_and(|(_, declared)| declared == uri));
+            let (entry, namespace) = found.ok_or_else(missing)?;
+            let mut entry = entry.clone();
+            if let Some((prefix, _)) = namespace {
+                strip(&mut entry, prefix);
             }
+            Ok(entry.format().trim_end().to_owned())
         }
         MetadataKind(other) => {
             let text = format!("unknown metadata type '{other}'");
             Err(Error::of(ErrorCode::INVALID_ARG, Origin::DOMAIN, text))
         }
+    }
+}
+
+/// The prefix of an element's name, empty when there is none, and the namespace that the element declares for it.
+fn namespace(element: &Element) -> Option<(&str, &str)> {
+    match element.name.split_once(':') {
+        Some((prefix, _)) => Some((prefix, element.attribute(&format!("xmlns:{prefix}"))?)),
+        None => Some(("", element.attribute("xmlns")?)),
+    }
+}
+
+/// Takes a namespace away: its declaration, and its prefix from names. Who asked for it knows it.
+fn strip(element: &mut Element, prefix: &str) {
+    let (declaration, before) = match prefix {
+        "" => ("xmlns".to_owned(), String::new()),
+        _ => (format!("xmlns:{prefix}"), format!("{prefix}:")),
+    };
+    let bare = |name: &mut String| {
+        if let Some(rest) = name.strip_prefix(&before) {
+            *name = rest.to_owned();
+        }
+    };
+    element.attributes.retain(|(name, _)| *name != declaration);
+    element.attributes.iter_mut().for_each(|(name, _)| bare(name));
+    bare(&mut element.name);
+    for node in &mut element.children {
+        if let Node::Element(child) = node {
+            strip(child, prefix);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferry_domxml::Domain;
+
+    #[test]
+    fn a_namespace_is_found_and_taken_away() {
+        let xml = "<domain type='qemu'><name>a</name><metadata><p:owner xmlns:p='http://p'><p:id p:k='v'>7</p:id></p:owner>\
+                   </metadata><memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain>";
+        let domain = Domain::parse(xml).unwrap();
+        let mut entry = domain.metadata.unwrap().entries().next().unwrap().clone();
+        assert_eq!(namespace(&entry), Some(("p", "http://p")));
+        strip(&mut entry, "p");
+        assert_eq!(entry.format().trim_end(), "<owner>\n  <id k='v'>7</id>\n</owner>");
+        assert_eq!(namespace(&entry), None);
     }
 }

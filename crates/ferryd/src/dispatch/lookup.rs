@@ -11,7 +11,7 @@ use ferry_rpc::proto::{
 };
 use ferry_rpc::values::DomainState;
 
-use super::Context;
+use super::{Context, int};
 use crate::driver::View;
 
 /// The longest list of domains.
@@ -58,20 +58,16 @@ pub(super) fn list_ids(
 }
 
 pub(super) fn number_running(context: &Context, _: ConnectNumOfDomains) -> Result<i32, Error> {
-    Ok(number(views(context).filter(|view| view.live.is_some()).count()))
+    Ok(int(views(context).filter(|view| view.live.is_some()).count()))
 }
 
 /// Definitions that do not run.
 pub(super) fn number_defined(context: &Context, _: ConnectNumOfDefinedDomains) -> Result<i32, Error> {
-    Ok(number(views(context).filter(|view| view.live.is_none()).count()))
+    Ok(int(views(context).filter(|view| view.live.is_none()).count()))
 }
 
 fn views(context: &Context) -> impl Iterator<Item = Arc<View>> {
     context.host.registry.all().into_iter().map(|(_, view)| view)
-}
-
-fn number(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// Whether a domain passes. Flags stand in groups: none of a group lets all pass, else one of those given must fit.

@@ -60,9 +60,8 @@ impl Machine {
             Some(node) => format!("{NODES}/node{node}/meminfo"),
         };
         let value = memory_value(&self.read(&path)?, key);
-        value.ok_or_else(|| {
-            Error::of(ErrorCode::INTERNAL_ERROR, Origin::NONE, format!("no {key} in /{path}"))
-        })
+        value
+            .ok_or_else(|| Error::of(ErrorCode::INTERNAL_ERROR, Origin::NONE, format!("no {key} in /{path}")))
     }
 
     /// A value of meminfo over all cells, in KiB.
@@ -98,9 +97,9 @@ impl Machine {
         HostCpu {
             vendor: self.cpu_info("vendor_id").unwrap_or_default(),
             signature: signature.map(|((family, model), stepping)| (family, model, stepping)),
-            microcode: self.cpu_info("microcode").and_then(|text| {
-                u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
-            }),
+            microcode: self
+                .cpu_info("microcode")
+                .and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()),
         }
     }
 
@@ -117,7 +116,8 @@ impl Machine {
 
     /// Whether devices are behind an IOMMU.
     pub(super) fn has_iommu(&self) -> bool {
-        fs::read_dir(self.root.join("sys/kernel/iommu_groups")).is_ok_and(|mut groups| groups.next().is_some())
+        fs::read_dir(self.root.join("sys/kernel/iommu_groups"))
+            .is_ok_and(|mut groups| groups.next().is_some())
     }
 
     /// The cells with their memory and the processors that are online.
@@ -150,7 +150,8 @@ impl Machine {
             let of_cell: BTreeSet<u32> = cell.cpus.iter().map(|cpu| cpu.socket).collect();
             sockets = sockets.max(of_cell.len());
             for socket in of_cell {
-                let places = cell.cpus.iter().filter(|cpu| cpu.socket == socket).map(|cpu| (cpu.die, cpu.core));
+                let places =
+                    cell.cpus.iter().filter(|cpu| cpu.socket == socket).map(|cpu| (cpu.die, cpu.core));
                 let places: Vec<_> = places.collect();
                 let different = BTreeSet::from_iter(&places);
                 cores = cores.max(different.len());
@@ -320,7 +321,10 @@ mod tests {
                     processor\t: 1\ncpu MHz\t\t: 800.0\n";
         let (_folder, machine) = machine(&[("proc/cpuinfo", info)]);
         let cpu = machine.processor();
-        assert_eq!((cpu.vendor.as_str(), cpu.signature, cpu.microcode), ("GenuineIntel", Some((6, 167, 1)), Some(31)));
+        assert_eq!(
+            (cpu.vendor.as_str(), cpu.signature, cpu.microcode),
+            ("GenuineIntel", Some((6, 167, 1)), Some(31))
+        );
         assert_eq!(machine.mhz(), 2599);
         assert!(!machine.has_iommu());
     }

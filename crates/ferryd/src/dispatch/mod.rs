@@ -20,6 +20,7 @@ mod info;
 mod job;
 mod lifecycle;
 mod lookup;
+mod machine;
 mod migrate;
 mod node;
 mod snapshot;
@@ -125,7 +126,7 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             NodeGetInfo => node::info,
             NodeGetFreeMemory => node::free_memory,
             NodeGetCellsFreeMemory => node::cells_free_memory,
-            NodeGetCpuMap => node::cpu_map,
+            NodeGetCpuMap => node::cpus,
             NodeGetCpuStats => node::cpu_stats,
             NodeGetMemoryStats => node::memory_stats,
             NodeGetSecurityModel => node::security_model,
@@ -182,6 +183,7 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
         ask {
             ConnectGetVersion => connect::hypervisor_version,
             ConnectGetMaxVcpus => connect::vcpus_max,
+            ConnectGetCapabilities => connect::capabilities,
 
             DomainDefineXml => define::define,
             DomainDefineXmlFlags => define::define_with_flags,
@@ -303,6 +305,11 @@ fn definition(view: &View, which: AffectFlags) -> Result<&Arc<Domain>, Error> {
             Err(Error::new(ErrorCode::INVALID_ARG, Origin::DOMAIN, text))
         }
     }
+}
+
+/// A count for a wire whose counts are signed.
+fn int(count: impl TryInto<i32>) -> i32 {
+    count.try_into().unwrap_or(i32::MAX)
 }
 
 /// The UUID of a definition that was completed, and so has one.

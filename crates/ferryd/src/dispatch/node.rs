@@ -8,8 +8,8 @@ use ferry_rpc::proto::{
     NodeMemoryStat,
 };
 
-use super::Context;
 use super::machine::{Machine, cpu_map};
+use super::{Context, int};
 
 /// The longest answer to procedure 101.
 const CELLS_MAX: i32 = 1024;
@@ -25,19 +25,19 @@ pub(super) fn info(_: &Context, _: NodeGetInfo) -> Result<NodeGetInfoReply, Erro
     let topology = machine.topology();
     Ok(NodeGetInfoReply {
         model: std::env::consts::ARCH.to_owned(),
-        memory: machine.memory_kib("MemTotal", None)?,
-        cpus: topology.cpus,
-        mhz: machine.mhz(),
-        nodes: topology.nodes,
-        sockets: topology.sockets,
-        cores: topology.cores,
-        threads: topology.threads,
+        memory: machine.memory_of_all_kib("MemTotal")?,
+        cpus: int(topology.cpus),
+        mhz: int(machine.mhz()),
+        nodes: int(topology.nodes),
+        sockets: int(topology.sockets),
+        cores: int(topology.cores),
+        threads: int(topology.threads),
     })
 }
 
 /// Bytes.
 pub(super) fn free_memory(_: &Context, _: NodeGetFreeMemory) -> Result<u64, Error> {
-    Machine::here().memory_kib("MemFree", None).map(|kib| kib.saturating_mul(1024))
+    Machine::here().memory_of_all_kib("MemFree").map(|kib| kib.saturating_mul(1024))
 }
 
 /// Bytes of each cell.
@@ -76,7 +76,7 @@ pub(super) fn cpus(_: &Context, call: NodeGetCpuMap) -> Result<NodeGetCpuMapRepl
     Ok(NodeGetCpuMapReply {
         cpumap: if call.need_map { cpu_map(&online, count) } else { Vec::new() },
         online: if call.need_online { u32::try_from(online.len()).unwrap_or(u32::MAX) } else { 0 },
-        count: i32::try_from(count).unwrap_or(i32::MAX),
+        count: int(count),
     })
 }
 
@@ -99,10 +99,10 @@ pub(super) fn cpu_stats(_: &Context, call: NodeGetCpuStats) -> Result<NodeGetCpu
     let params = cpu_times(&stat, &label).ok_or_else(unknown)?;
     let params: Vec<_> =
         params.into_iter().map(|(field, value)| NodeCpuStat { field: field.to_owned(), value }).collect();
-    let nparams = i32::try_from(params.len()).unwrap_or(i32::MAX);
+    let nparams = int(params.len());
     match call.nparams {
         0 => Ok(NodeGetCpuStatsReply { params: Vec::new(), nparams }),
-        asked if asked == nparams => Ok(NodeGetCpuStatsReply { params, nparams }),
+        asked if asked == nparams => Ok(NodeGetCpuStatsReply { params, nparams: 0 }),
         _ => {
             let text = format!("nparams in virHostCPUGetStatsLinux must be equal to {nparams}");
             Err(Error::new(ErrorCode::INVALID_ARG, Origin::NONE, text))
@@ -130,7 +130,7 @@ pub(super) fn memory_stats(_: &Context, call: NodeGetMemoryStats) -> Result<Node
         None => &[("total", "MemTotal"), ("free", "MemFree"), ("buffers", "Buffers"), ("cached", "Cached")],
         Some(_) => &[("total", "MemTotal"), ("free", "MemFree")],
     };
-    let nparams = i32::try_from(fields.len()).unwrap_or(i32::MAX);
+    let nparams = int(fields.len());
     match call.nparams {
         0 => Ok(NodeGetMemoryStatsReply { params: Vec::new(), nparams }),
         asked if asked == nparams => {
@@ -138,7 +138,7 @@ pub(super) fn memory_stats(_: &Context, call: NodeGetMemoryStats) -> Result<Node
                 Ok(NodeMemoryStat { field: (*field).to_owned(), value: machine.memory_kib(key, node)? })
             };
             let params = fields.iter().map(stat).collect::<Result<_, Error>>()?;
-            Ok(NodeGetMemoryStatsReply { params, nparams })
+            Ok(NodeGetMemoryStatsReply { params, nparams: 0 })
         }
         _ => {
             let text = format!("nparams in virHostMemGetStatsLinux must be {nparams}");

@@ -2,10 +2,9 @@
 //!
 //! Nothing is pinned: a processor may run wherever the definition's CPU set lets it, else on all of the host.
 
-use std::collections::BTreeSet;
 use std::fs;
 
-use ferry_domxml::{CpuSet, Domain};
+use ferry_domxml::Domain;
 use ferry_qmp::commands::run::QueryCpusFast;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
@@ -15,8 +14,8 @@ use ferry_rpc::proto::{
     DomainGetVcpus, DomainGetVcpusFlags, DomainGetVcpusReply, VcpuInfo,
 };
 
-use super::node::{cpu_set_bytes, cpus_present};
-use super::{Context, accept_flags, definition, running};
+use super::machine::{Machine, cpu_map};
+use super::{Context, accept_flags, definition, int, running};
 
 /// Flags of procedure 200 beside those that choose the definition.
 const MAXIMUM: u32 = 0x4;
@@ -34,7 +33,7 @@ const VCPU_RUNNING: i32 = 1;
 /// The most processors that the running guest can have.
 pub(super) fn most(context: &Context, call: DomainGetMaxVcpus) -> Result<i32, Error> {
     let view = context.view(&call.domain)?;
-    Ok(number_of(running(&view)?.domain.vcpus.max))
+    Ok(int(running(&view)?.domain.vcpus.max))
 }
 
 /// How many processors are there, or could be.
@@ -53,7 +52,7 @@ pub(super) fn number(context: &Context, call: DomainGetVcpusFlags) -> Result<i32
         return Err(Error::of(ErrorCode::ARGUMENT_UNSUPPORTED, Origin::QEMU, text));
     }
     let vcpus = &domain.vcpus;
-    Ok(number_of(if call.flags & MAXIMUM != 0 { vcpus.max } else { vcpus.current() }))
+    Ok(int(if call.flags & MAXIMUM != 0 { vcpus.max } else { vcpus.current() }))
 }
 
 /// Each processor of the running guest: its time in nanoseconds and the host's processor that it was on last.
@@ -77,7 +76,9 @@ pub(super) async fn each(context: Context, call: DomainGetVcpus) -> Result<Domai
         VcpuInfo { number: cpu.cpu_index, state: VCPU_RUNNING, cpu_time, cpu: on }
     });
     let info: Vec<_> = info.collect();
-    Ok(DomainGetVcpusReply { cpumaps: cpu_map(&live.domain, map_len).repeat(info.len()), info })
+    let mut cpumaps = allowed(&live.domain, map_len).repeat(info.len());
+    cpumaps.resize(infos * map_len, 0);
+    Ok(DomainGetVcpusReply { info, cpumaps })
 }
 
 /// Where each processor may run.
@@ -94,8 +95,7 @@ pub(super) fn pinning(
     let view = context.view(&call.domain)?;
     let domain = definition(&view, AffectFlags::from_bits(call.flags))?;
     let maps = maps.min(usize::try_from(domain.vcpus.max).unwrap_or(usize::MAX));
-    let num = i32::try_from(maps).unwrap_or(i32::MAX);
-    Ok(DomainGetVcpuPinInfoReply { cpumaps: cpu_map(domain, map_len).repeat(maps), num })
+    Ok(DomainGetVcpuPinInfoReply { cpumaps: allowed(domain, map_len).repeat(maps), num: int(maps) })
 }
 
 /// Where QEMU's other threads may run.
@@ -111,7 +111,7 @@ pub(super) fn emulator_pinning(
     }
     let view = context.view(&call.domain)?;
     let domain = definition(&view, AffectFlags::from_bits(call.flags))?;
-    Ok(DomainGetEmulatorPinInfoReply { cpumaps: cpu_map(domain, map_len), count: 1 })
+    Ok(DomainGetEmulatorPinInfoReply { cpumaps: allowed(domain, map_len), count: 1 })
 }
 
 /// Definitions with I/O threads are refused, so there are none.
@@ -123,10 +123,6 @@ pub(super) fn iothreads(
     let view = context.view(&call.domain)?;
     definition(&view, AffectFlags::from_bits(call.flags))?;
     Ok(DomainGetIothreadInfoReply { info: Vec::new(), count: 0 })
-}
-
-fn number_of(vcpus: u32) -> i32 {
-    i32::try_from(vcpus).unwrap_or(i32::MAX)
 }
 
 /// How many maps of how many bytes a client has room for.
@@ -145,11 +141,10 @@ fn check_maps(what: &str, maps: i32, map_len: i32) -> Result<(usize, usize), Err
 }
 
 /// The host's processors that a domain may use, as a map of exactly `len` bytes.
-fn cpu_map(domain: &Domain, len: usize) -> Vec<u8> {
-    let count = cpus_present();
-    let allowed = |cpu: &u32| domain.vcpus.cpuset.as_ref().is_none_or(|set: &CpuSet| set.contains(*cpu));
-    let cpus: BTreeSet<u32> = (0..count).filter(allowed).collect();
-    let mut map = cpu_set_bytes(&cpus, count);
+fn allowed(domain: &Domain, len: usize) -> Vec<u8> {
+    let count = Machine::here().cpus("present").last().map_or(1, |last| last + 1);
+    let is_allowed = |cpu: &u32| domain.vcpus.cpuset.as_ref().is_none_or(|set| set.contains(*cpu));
+    let mut map = cpu_map(&(0..count).filter(is_allowed).collect(), count);
     map.resize(len, 0);
     map
 }

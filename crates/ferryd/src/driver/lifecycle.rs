@@ -89,7 +89,7 @@ impl Driver {
             return self.destroy_in_migration(reply).await;
         }
         self.end_guest(Ending::Destroyed).await;
-        answer(reply, Ok(()));
+        self.answer(reply, Ok(()));
     }
 
     /// Ends QEMU, waits for its end and settles what is left of it.

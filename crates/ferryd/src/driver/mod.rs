@@ -160,31 +160,67 @@ impl Driver {
 
     async fn handle_request(&mut self, request: Request) {
         match request {
-            Request::Define { domain, reply } => answer(reply, self.define(domain).await),
-            Request::Undefine { flags, reply } => answer(reply, self.undefine(flags).await),
-            Request::Create { domain, flags, client, reply } => {
-                answer(reply, self.create(domain, flags, client).await);
+            Request::Define { domain, reply } => {
+                let outcome = self.define(domain).await;
+                self.answer(reply, outcome);
             }
-            Request::Start { flags, client, reply } => answer(reply, self.start(flags, client).await),
+            Request::Undefine { flags, reply } => {
+                let outcome = self.undefine(flags).await;
+                self.answer(reply, outcome);
+            }
+            Request::Create { domain, flags, client, reply } => {
+                let outcome = self.create(domain, flags, client).await;
+                self.answer(reply, outcome);
+            }
+            Request::Start { flags, client, reply } => {
+                let outcome = self.start(flags, client).await;
+                self.answer(reply, outcome);
+            }
             Request::Destroy { flags, reply } => self.destroy(flags, reply).await,
-            Request::Shutdown { flags, reply } => answer(reply, self.shutdown(flags).await),
-            Request::Reboot { flags, reply } => answer(reply, self.reboot(flags).await),
-            Request::Reset { reply } => answer(reply, self.reset().await),
-            Request::Suspend { reply } => answer(reply, self.suspend().await),
-            Request::Resume { reply } => answer(reply, self.resume().await),
-            Request::SetAutostart { autostart, reply } => answer(reply, self.set_autostart(autostart).await),
-            Request::JobStats { which, reply } => answer(reply, self.job_stats(which).await),
+            Request::Shutdown { flags, reply } => {
+                let outcome = self.shutdown(flags).await;
+                self.answer(reply, outcome);
+            }
+            Request::Reboot { flags, reply } => {
+                let outcome = self.reboot(flags).await;
+                self.answer(reply, outcome);
+            }
+            Request::Reset { reply } => {
+                let outcome = self.reset().await;
+                self.answer(reply, outcome);
+            }
+            Request::Suspend { reply } => {
+                let outcome = self.suspend().await;
+                self.answer(reply, outcome);
+            }
+            Request::Resume { reply } => {
+                let outcome = self.resume().await;
+                self.answer(reply, outcome);
+            }
+            Request::SetAutostart { autostart, reply } => {
+                let outcome = self.set_autostart(autostart).await;
+                self.answer(reply, outcome);
+            }
+            Request::JobStats { which, reply } => {
+                let outcome = self.job_stats(which).await;
+                self.answer(reply, outcome);
+            }
             Request::AbortJob { postcopy, reply } => self.abort_job(postcopy, reply).await,
             Request::SetMaxDowntime { downtime_ms, reply } => {
-                answer(reply, self.set_max_downtime(downtime_ms).await);
+                let outcome = self.set_max_downtime(downtime_ms).await;
+                self.answer(reply, outcome);
             }
             Request::SetMaxSpeed { mib_per_s, postcopy, reply } => {
-                answer(reply, self.set_max_speed(mib_per_s, postcopy).await);
+                let outcome = self.set_max_speed(mib_per_s, postcopy).await;
+                self.answer(reply, outcome);
             }
             Request::StartPostcopy { reply } => self.start_postcopy(reply).await,
             Request::Migrate(request) => self.handle_migrate(request).await,
             Request::ClientGone { client } => self.handle_client_gone(client).await,
-            Request::Adopt { found, reply } => answer(reply, self.adopt(*found).await),
+            Request::Adopt { found, reply } => {
+                let outcome = self.adopt(*found).await;
+                self.answer(reply, outcome);
+            }
         }
     }
 
@@ -210,6 +246,12 @@ impl Driver {
         if vacant {
             self.host.registry.forget_vacant(self.uuid);
         }
+    }
+
+    /// Gives an asker its answer. The view comes first: who is answered finds the domain as the answer says.
+    fn answer<T>(&mut self, reply: Reply<T>, outcome: Result<T, ferry_rpc::Error>) {
+        self.publish();
+        answer(reply, outcome);
     }
 
     /// Tells the clients that listen. The view comes first: who acts on an event finds the domain as it says.

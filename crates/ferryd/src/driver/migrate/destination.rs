@@ -95,7 +95,7 @@ impl Driver {
         let source_name = offer.source_name.unwrap_or_else(|| self.name.clone());
         if parameters.is_offline() {
             let prepared = self.prepare_offline(&parameters, definition, source_name, offer.names, &client);
-            return answer(reply, prepared);
+            return self.answer(reply, prepared);
         }
         if let Err(error) = parameters.data_uri() {
             return answer(reply, Err(error));
@@ -146,7 +146,8 @@ impl Driver {
         reply: Reply<Arrived>,
     ) {
         if parameters.is_offline() {
-            return answer(reply, self.finish_offline(cancelled).await);
+            let outcome = self.finish_offline(cancelled).await;
+            return self.answer(reply, outcome);
         }
         if !matches!(self.migration, Some(Migration::In(_))) {
             return answer(reply, Err(self.nothing_to_finish(cancelled)));
@@ -396,6 +397,7 @@ impl Driver {
     }
 
     fn answer_destination(&mut self, reply: Answer) {
+        self.publish();
         match reply {
             Answer::Ok(Call::Prepare) => {
                 let Some(Migration::In(incoming)) = &self.migration else { return };

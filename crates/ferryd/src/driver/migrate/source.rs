@@ -79,7 +79,7 @@ impl Driver {
         if parameters.is_offline() || !parameters.flags.contains(MigrateFlags::CHANGE_PROTECTION) {
             // No job: the call may be repeated, and Perform opens the migration under these names.
             self.offered = Some(names);
-            return answer(reply, Ok(begun.0));
+            return self.answer(reply, Ok(begun.0));
         }
         self.watch(client.clone());
         self.open(names, parameters, Some(client.id()));
@@ -133,7 +133,8 @@ impl Driver {
         reply: Reply<()>,
     ) {
         if parameters.is_offline() {
-            return answer(reply, self.confirm_offline(&parameters, cancelled).await);
+            let outcome = self.confirm_offline(&parameters, cancelled).await;
+            return self.answer(reply, outcome);
         }
         let (evidence, theirs) = match cookies::read_arrived(self, &cookie) {
             Ok(read) => read,
@@ -618,6 +619,7 @@ impl Driver {
     }
 
     async fn answer_source(&mut self, reply: Answer) {
+        self.publish();
         if let Answer::Ok(Call::Perform) = reply {
             let cookie = self.performed_cookie().await;
             if let Some(Migration::Out(outgoing)) = &mut self.migration {
