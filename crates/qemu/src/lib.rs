@@ -3,6 +3,10 @@
 //! The daemon asks this crate what to ask a QEMU binary ([`probe`]), what that binary can do
 //! ([`capabilities`]), and what to start for a domain. Nothing here starts a process, opens a file or a
 //! socket, or reads a clock: answers come in as arguments, and commands go out as values.
+//!
+//! The way of a definition: [`complete()`] once, when it is defined; [`validate()`] there and at every start.
+//! At a start its live copy is settled ([`live`], [`host_model`]), its disks get their chains and node
+//! numbers ([`blockgraph`]), its devices their names ([`aliases`]), and [`command_line()`] says it to QEMU.
 
 pub mod capabilities;
 pub mod host_caps;
@@ -16,6 +20,7 @@ pub mod validate;
 
 pub mod aliases;
 pub mod blockgraph;
+pub mod host_model;
 pub mod live;
 pub mod qcow2;
 

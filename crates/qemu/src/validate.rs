@@ -18,6 +18,7 @@ use ferry_domxml::{Domain, DomainKind};
 
 use crate::capabilities::{Accelerator, Capabilities};
 use crate::complete::is_ich9;
+use crate::host_model::{self, NoHostModel};
 use crate::machine::{self, MachineError};
 
 /// What stands in the way of a definition.
@@ -50,7 +51,10 @@ pub enum ValidateError {
         /// QEMU's name of it.
         device: &'static str,
     },
-    /// A CPU mode that needs the host's processor, or that was not expanded.
+    /// The host's CPU has no name.
+    #[error(transparent)]
+    HostModel(#[from] NoHostModel),
+    /// A CPU mode that needs the host's processor.
     #[error(
         "unsupported configuration: CPU mode '{mode}' for x86_64 {kind} domain on x86_64 host is not supported by hypervisor"
     )]
@@ -143,8 +147,8 @@ fn board(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateErr
         mode @ CpuMode::HostPassthrough if domain.kind == DomainKind::Qemu => {
             Err(ValidateError::CpuMode { mode: mode.as_str(), kind })
         }
-        // Expanded before a start; what is left here has no expansion on this host.
-        mode @ CpuMode::HostModel => Err(ValidateError::CpuMode { mode: mode.as_str(), kind }),
+        // Expanded at every start anew; here it is only asked whether it can be.
+        CpuMode::HostModel => Ok(host_model::host_model(domain.kind, capabilities).map(drop)?),
         CpuMode::HostPassthrough | CpuMode::Maximum => Ok(()),
         CpuMode::Custom => match cpu.model.as_ref().and_then(|model| model.name.as_deref()) {
             Some(model) if capabilities.cpu_model(accelerator, model).is_none() => {

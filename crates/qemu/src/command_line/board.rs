@@ -5,6 +5,7 @@ use ferry_domxml::cpu::{CacheModeOfCpu, Cpu, CpuMode, FeaturePolicy, PhysAddrMod
 use ferry_domxml::{DomainKind, OnOff, YesNo};
 
 use super::{Builder, CommandLineError, incomplete, rtc};
+use crate::host_model::qemu_feature;
 use crate::props::{KeyValue, Props, on_off};
 
 /// Name of the RAM block when the machine does not tell: what both families have always had.
@@ -158,13 +159,5 @@ fn cpu_shape(cpu: &Cpu, option: KeyValue) -> KeyValue {
         None => option,
         Some(width) if width.mode == PhysAddrMode::Emulate => option.with_some("phys-bits", width.bits),
         Some(width) => option.switch("host-phys-bits", true).with_some("host-phys-bits-limit", width.limit),
-    }
-}
-
-/// A feature's name as QEMU spells it.
-fn qemu_feature(name: &str) -> String {
-    match name {
-        "pclmuldq" => "pclmulqdq".to_owned(),
-        name => name.replace('_', "-"),
     }
 }

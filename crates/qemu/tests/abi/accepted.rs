@@ -40,7 +40,7 @@ fn the_installed_qemu_takes_every_fixture() {
             let folder = tempfile::tempdir().unwrap();
             let mut domain = defined(&input(&name), &capabilities);
             settle_in(&mut domain, folder.path());
-            let mut live = started(&domain);
+            let mut live = started(&domain, &capabilities);
             move_ends(&mut live, folder.path());
             let launch = Launch { incoming, chardevs: Default::default(), ..launch(&live) };
             let line = command_line(&live, &capabilities, &launch).unwrap();

@@ -11,7 +11,7 @@ use ferry_qemu::blockgraph::{self, Image, ImageChain};
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::command_line::{ChardevFds, Now, Tap};
 use ferry_qemu::live::{self, Settings};
-use ferry_qemu::{CommandLine, Launch, Origin, aliases, command_line, complete};
+use ferry_qemu::{CommandLine, Launch, Origin, aliases, command_line, complete, host_model};
 use serde_json::{Map, Value, json};
 
 /// The capabilities of a captured binary: `7.2` or `10.0`.
@@ -37,10 +37,11 @@ pub(crate) fn defined(text: &str, capabilities: &Capabilities) -> Domain {
     domain
 }
 
-/// What the daemon adds to a definition before it starts it: chains without overlays, addresses of servers,
-/// names, node numbers.
-pub(crate) fn started(domain: &Domain) -> Domain {
+/// What the daemon adds to a definition before it starts it: the host's CPU, chains without overlays,
+/// addresses of servers, names, node numbers.
+pub(crate) fn started(domain: &Domain, capabilities: &Capabilities) -> Domain {
     let mut live = domain.clone();
+    host_model::expand(&mut live, capabilities).unwrap();
     for disk in &mut live.devices.disks {
         if !disk.source.is_empty() {
             let image =
@@ -93,7 +94,7 @@ pub(crate) fn launch(domain: &Domain) -> Launch {
 
 /// The command line of a completed domain.
 pub(crate) fn line(domain: &Domain, capabilities: &Capabilities) -> CommandLine {
-    let live = started(domain);
+    let live = started(domain, capabilities);
     command_line(&live, capabilities, &launch(&live)).unwrap()
 }
 
