@@ -7,10 +7,12 @@
 //! source:       Begun -> Granted -> Done          destination: Prepared -> Starting -> Running
 //!                  \        \                                     \           \
 //!                   `-> Kept <'                                    `-> Declined <'
-//! either side:  ... -> Acknowledged, when the other side knows the end; the records may then be dropped
+//! Kept, Running and Declined -> Acknowledged, when the other side knows the end; the records may then be dropped
 //! ```
 
 use serde::{Deserialize, Serialize};
+
+use crate::message::Word;
 
 /// A record of either side, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,9 +62,10 @@ pub enum SourceStatus {
     Granted,
     /// The guest stays here; the destination may not know it yet.
     Kept,
-    /// The guest runs on the destination.
+    /// The guest runs on the destination. Kept for its questions: it says Running until it hears Settled, so the
+    /// record may be dropped when a newer migration of the guest has ended, or by age.
     Done,
-    /// Both sides know the end: nothing is left to do, the records may be dropped.
+    /// The guest stays here, and both sides know it: the records may be dropped.
     Settled,
 }
 
@@ -122,12 +125,12 @@ impl SourceStatus {
             (Some(Self::Begun | Self::Granted), R::Granted) => Ok(Self::Granted),
             (Some(Self::Begun | Self::Granted | Self::Kept), R::Kept) => Ok(Self::Kept),
             (Some(Self::Granted | Self::Done), R::Done) => Ok(Self::Done),
-            (Some(Self::Kept | Self::Done | Self::Settled), R::Acknowledged) => Ok(Self::Settled),
+            (Some(Self::Kept | Self::Settled), R::Acknowledged) => Ok(Self::Settled),
             (None, R::Granted | R::Kept | R::Done | R::Acknowledged)
             | (Some(Self::Begun), R::Done | R::Acknowledged)
             | (Some(Self::Granted), R::Begun | R::Acknowledged)
             | (Some(Self::Kept), R::Begun | R::Granted | R::Done)
-            | (Some(Self::Done), R::Begun | R::Granted | R::Kept)
+            | (Some(Self::Done), R::Begun | R::Granted | R::Kept | R::Acknowledged)
             | (Some(Self::Settled), R::Begun | R::Granted | R::Kept | R::Done) => {
                 Err(Impossible::Source { status, record })
             }
@@ -161,6 +164,76 @@ impl DestinationStatus {
                 Some(Self::SettledRunning | Self::SettledDeclined),
                 R::Prepared | R::Starting | R::Running | R::Declined,
             ) => Err(Impossible::Destination { status, record }),
+        }
+    }
+}
+
+/// What a daemon answers that has only the records of a migration left: its machine is over, the guest may have
+/// ended, been destroyed or undefined, or gone on to a third host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FromRecord {
+    /// What to answer, if anything.
+    pub say: Option<Word>,
+    /// Both sides know the end now: write Acknowledged.
+    pub settled: bool,
+}
+
+impl FromRecord {
+    const fn say(word: Word) -> Self {
+        Self { say: Some(word), settled: false }
+    }
+
+    const SILENT: Self = Self { say: None, settled: false };
+}
+
+impl SourceStatus {
+    /// The answer to a word of the destination, from the record alone. Only for a migration whose machine is over:
+    /// `Begun` and `Granted` belong to a living machine, and say nothing here.
+    pub const fn answer(self, told: Word) -> FromRecord {
+        match self {
+            Self::Begun | Self::Granted => FromRecord::SILENT,
+            Self::Kept => match told {
+                Word::Declined | Word::Settled => FromRecord { say: Some(Word::Kept), settled: true },
+                Word::Ask | Word::Complete | Word::CannotStart | Word::MaybeRan | Word::Running => {
+                    FromRecord::say(Word::Kept)
+                }
+                Word::Granted | Word::Kept | Word::TakeBack => FromRecord::SILENT,
+            },
+            Self::Done => match told {
+                Word::Running
+                | Word::Declined
+                | Word::MaybeRan
+                | Word::Ask
+                | Word::Complete
+                | Word::CannotStart => FromRecord::say(Word::Settled),
+                Word::Granted | Word::Kept | Word::TakeBack | Word::Settled => FromRecord::SILENT,
+            },
+            Self::Settled => FromRecord { say: told.of_stranger(), settled: false },
+        }
+    }
+}
+
+impl DestinationStatus {
+    /// The answer to a word of the source, from the record alone. Only for a migration whose machine is over:
+    /// `Prepared` and `Starting` belong to a living machine, and say nothing here.
+    pub const fn answer(self, told: Word) -> FromRecord {
+        match self {
+            Self::Prepared | Self::Starting => FromRecord::SILENT,
+            Self::Running | Self::SettledRunning => match told {
+                Word::Granted | Word::Ask | Word::TakeBack | Word::Kept => FromRecord::say(Word::Running),
+                Word::Settled => FromRecord { say: None, settled: true },
+                Word::Running | Word::Declined | Word::MaybeRan | Word::Complete | Word::CannotStart => {
+                    FromRecord::SILENT
+                }
+            },
+            Self::Declined | Self::SettledDeclined => match told {
+                Word::Granted | Word::Ask | Word::TakeBack => FromRecord::say(Word::Declined),
+                Word::Kept => FromRecord { say: Some(Word::Declined), settled: true },
+                Word::Settled => FromRecord { say: None, settled: true },
+                Word::Running | Word::Declined | Word::MaybeRan | Word::Complete | Word::CannotStart => {
+                    FromRecord::SILENT
+                }
+            },
         }
     }
 }

@@ -83,13 +83,13 @@ impl Word {
     }
 
     /// What a daemon without any record of the migration answers. Absence proves nothing, so it speaks only
-    /// where nothing hangs on it: to let the other side drop the record of an end.
+    /// where nothing hangs on it: to let the other side drop the record of an end. A machine for which the answer
+    /// would matter (granted, or complete and not granted) passes over `Settled`.
     pub const fn of_stranger(self) -> Option<Self> {
         match self {
-            Self::Kept | Self::Declined => Some(Self::Settled),
+            Self::Kept | Self::Declined | Self::Ask => Some(Self::Settled),
             Self::Granted
             | Self::TakeBack
-            | Self::Ask
             | Self::Running
             | Self::MaybeRan
             | Self::Complete

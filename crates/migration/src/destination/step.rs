@@ -16,10 +16,15 @@ impl Destination {
     pub fn step(mut self, input: Input) -> Step {
         match input {
             Input::Qemu(Report::Died) => self.qemu = Qemu::Dead,
-            Input::Qemu(Report::Listening) => self.qemu = Qemu::Alive,
             // Whoever speaks of this migration with its secret is a Ferry, whatever the cookies brought.
             Input::Told(_) => self.peer = Peer::Ferry,
-            Input::Qemu(Report::Complete | Report::Resumed | Report::StartRefused | Report::Failed)
+            Input::Qemu(
+                Report::Listening
+                | Report::Complete
+                | Report::Resumed
+                | Report::StartRefused
+                | Report::Failed,
+            )
             | Input::Journaled(_)
             | Input::Finish { .. }
             | Input::ClientGone
@@ -60,7 +65,12 @@ impl Destination {
             (DestinationStatus::Prepared, Seen::Gone) => destination.decline(Why::QemuDied, Tail::Prepared),
             // Whoever coordinated is gone with the daemon's connections.
             (DestinationStatus::Prepared, Seen::Incomplete) => destination.incoming(false, Input::ClientGone),
-            (DestinationStatus::Prepared, Seen::Complete) => destination.complete(Input::ClientGone),
+            (DestinationStatus::Prepared, Seen::Complete) if destination.is_ferry() => {
+                destination.go(Phase::Complete { doubt: false }, [Effect::Tell(Word::Complete)])
+            }
+            (DestinationStatus::Prepared, Seen::Complete) => {
+                destination.decline(Why::ClientGone, Tail::Prepared)
+            }
             // It runs, whoever started it: only saying so keeps the source from running it too.
             (DestinationStatus::Prepared | DestinationStatus::Starting, Seen::Running) => destination.runs(),
             // A guest that was to stay paused ran on no CPU before Running was written.
@@ -102,9 +112,12 @@ impl Destination {
         step.ok()
     }
 
-    fn expect_prepared(self, input: Input) -> Step {
+    fn expect_prepared(mut self, input: Input) -> Step {
         match input {
-            Input::Journaled(Written::Yes) => self.go(Phase::Launching, [Effect::Launch]),
+            Input::Journaled(Written::Yes) => {
+                self.qemu = Qemu::Alive;
+                self.go(Phase::Launching, [Effect::Launch])
+            }
             Input::Journaled(Written::No) => self.go(
                 Phase::Declined { why: Why::JournalFull, recorded: true, settled: true },
                 [
@@ -157,7 +170,8 @@ impl Destination {
             }
             // Granted: it will start when it is whole, and the call is answered then.
             Input::Finish { cancelled: true, .. } if granted => self.stay(),
-            Input::Finish { cancelled: true, .. } if self.may_be_past_the_switch() => {
+            // What is missing may be in QEMU's socket, and the source's QEMU dead: only the source knows.
+            Input::Finish { cancelled: true, .. } if self.is_ferry() => {
                 self.go(same, [Effect::Tell(Word::Ask)])
             }
             Input::Finish { cancelled: true, .. } => self.decline(Why::Cancelled, Tail::Prepared),

@@ -16,7 +16,8 @@
 //!                                                    └──────────────> Kept                   Done
 //! ```
 //! Beside the road: `Unwritten` (complete, and neither Granted nor Kept can be written: the destination is
-//! asked to decline), `Unsure` (QEMU died between the switchover and `completed`: the destination is asked).
+//! asked to decline), `Resuming` (Kept on record after a complete copy: the destination is told once the CPUs have
+//! run here), `Unsure` (QEMU died while the destination may be whole: it is asked).
 //!
 //! Only `Granted`'s entry tells the destination `Granted`; only `Kept`'s entry resumes the guest. In post-copy the
 //! record goes before the switch and the word after it: until QEMU cannot come back, Kept stays legal.
@@ -88,8 +89,11 @@ pub(crate) enum Phase {
     CallingOff { why: Why, recorded: bool },
     /// Complete, not granted, and Kept cannot be written: the destination is asked to decline.
     Unwritten { why: Why },
-    /// QEMU died after the switchover was let go and before it was seen complete.
-    Unsure,
+    /// Kept is written, the destination may be whole: it is told once the CPUs have run here, and not before.
+    Resuming { why: Why, recorded: bool },
+    /// QEMU died while the destination may be whole: after the switchover was let go and before it was seen
+    /// complete, or (`kept`: Kept is written) before the guest went on here.
+    Unsure { kept: bool },
     /// The guest stays. `recorded`: Kept is written. `settled`: the destination knows.
     Kept { why: Why, recorded: bool, settled: bool },
     /// Done is being written; what was known before it is kept in case it cannot be.
@@ -118,6 +122,8 @@ pub(crate) struct Handed {
     pub(crate) completed: bool,
     /// The destination said Running.
     pub(crate) ran: bool,
+    /// The destination cannot start: QEMU here is being asked whether it lives.
+    pub(crate) asked_back: bool,
     /// Why the outcome is in doubt, once it is.
     pub(crate) doubt: Option<Doubt>,
 }
@@ -150,8 +156,7 @@ impl Source {
             None | Some(Peer::Mute(_)) => None,
             Some(Peer::Ferry) => match self.phase {
                 Phase::Granted(handed) if !handed.ran => Some(Word::Granted),
-                Phase::Crossing { .. } | Phase::Unsure => Some(Word::Ask),
-                Phase::Unwritten { .. } => Some(Word::TakeBack),
+                Phase::Crossing { .. } | Phase::Unsure { .. } => Some(Word::Ask),
                 Phase::Kept { recorded: true, settled: false, .. } => Some(Word::Kept),
                 Phase::ExpectBegun
                 | Phase::Begun { .. }
@@ -162,6 +167,8 @@ impl Source {
                 | Phase::Granted(_)
                 | Phase::ExpectKept { .. }
                 | Phase::CallingOff { .. }
+                | Phase::Unwritten { .. }
+                | Phase::Resuming { .. }
                 | Phase::Kept { .. }
                 | Phase::ExpectDone(_)
                 | Phase::Done => None,
@@ -190,12 +197,13 @@ impl Source {
             | Phase::Switching
             | Phase::ExpectGranted(_)
             | Phase::ExpectKept { .. }
-            | Phase::CallingOff { .. } => Standing::Leaving,
+            | Phase::CallingOff { .. }
+            | Phase::Resuming { .. } => Standing::Leaving,
             Phase::Crossing { .. } | Phase::ExpectDone(_) => Standing::HandedOver,
             Phase::Granted(Handed { doubt: None, .. }) => Standing::HandedOver,
             Phase::Granted(Handed { doubt: Some(doubt), .. }) => Standing::InDoubt(doubt),
             Phase::Unwritten { .. } => Standing::InDoubt(Doubt::JournalFull),
-            Phase::Unsure => Standing::InDoubt(Doubt::SourceDied),
+            Phase::Unsure { .. } => Standing::InDoubt(Doubt::SourceDied),
             Phase::Kept { .. } => Standing::Here,
             Phase::Done => Standing::Away,
         }
@@ -219,7 +227,8 @@ impl Source {
             | Phase::ExpectKept { .. }
             | Phase::CallingOff { .. }
             | Phase::Unwritten { .. }
-            | Phase::Unsure
+            | Phase::Resuming { .. }
+            | Phase::Unsure { .. }
             | Phase::ExpectDone(_) => false,
         }
     }
@@ -238,7 +247,8 @@ impl Source {
             Phase::ExpectKept { .. } => "keeping",
             Phase::CallingOff { .. } => "calling off",
             Phase::Unwritten { .. } => "waiting for the destination to decline",
-            Phase::Unsure => "in doubt since QEMU died",
+            Phase::Resuming { .. } => "resuming",
+            Phase::Unsure { .. } => "in doubt since QEMU died",
             Phase::Kept { .. } => "kept",
             Phase::ExpectDone(_) => "finishing",
             Phase::Done => "done",

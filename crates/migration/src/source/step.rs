@@ -14,7 +14,7 @@ impl Source {
     /// One step. Events never fail; a call that the phase does not take is denied and changes nothing (the
     /// driver keeps its copy of the state).
     pub fn step(mut self, input: Input) -> Step {
-        if input == Input::Qemu(Report::Died) {
+        if matches!(input, Input::Qemu(Report::Died) | Input::QemuNow(Report::Died)) {
             self.qemu = Qemu::Dead;
         }
         // Whoever speaks of this migration with its secret is a Ferry, whatever the cookies brought.
@@ -33,7 +33,8 @@ impl Source {
             Phase::ExpectKept { why, stage } => self.expect_kept(why, stage, input),
             Phase::CallingOff { why, recorded } => self.calling_off(why, recorded, input),
             Phase::Unwritten { why } => self.unwritten(why, input),
-            Phase::Unsure => self.unsure(input),
+            Phase::Resuming { why, recorded } => self.resuming(why, recorded, input),
+            Phase::Unsure { kept } => self.unsure(kept, input),
             Phase::Kept { why, recorded, settled } => self.kept(why, recorded, settled, input),
             Phase::ExpectDone(handed) => self.expect_done(handed, input),
             Phase::Done => self.done(input),
@@ -55,17 +56,20 @@ impl Source {
         let postcopy = Handed { postcopy: true, ..Handed::default() };
         let step = match (status, seen) {
             // It is not known whether the switchover had been let go, so the destination may be whole.
-            (SourceStatus::Begun, Seen::Gone) => source.go(Phase::Unsure, [Effect::Tell(Word::Ask)]),
-            (SourceStatus::Begun, Seen::Idle | Seen::Running) => source.keep(Why::CopyFailed, Stage::Idle),
+            (SourceStatus::Begun, Seen::Gone) => source.unsure_now(false),
+            (SourceStatus::Begun, Seen::Idle | Seen::Running | Seen::Suspended) => {
+                source.keep(Why::CopyFailed, Stage::Idle)
+            }
             // Post-copy without a grant is not of our making; the destination holds the guest all the same.
             (SourceStatus::Begun, Seen::Postcopy) => source.grant(Grant::Postcopy),
             (SourceStatus::Begun, Seen::Completed) if on => source.grant(Grant::Complete),
             (SourceStatus::Begun, Seen::Completed) => source.keep(Why::ClientGone, Stage::Complete),
             (SourceStatus::Begun, Seen::Copying) if on => source.go(Phase::Copying, []),
+            (SourceStatus::Begun, Seen::Switching) if on => source.go(Phase::Switching, []),
             (SourceStatus::Begun, Seen::PreSwitchover) if on => {
                 source.go(Phase::ExpectProbe, [Effect::Probe])
             }
-            (SourceStatus::Begun, Seen::Copying | Seen::PreSwitchover) => {
+            (SourceStatus::Begun, Seen::Copying | Seen::PreSwitchover | Seen::Switching) => {
                 source.keep(Why::ClientGone, Stage::Underway)
             }
             (SourceStatus::Granted, Seen::Completed) => {
@@ -82,32 +86,52 @@ impl Source {
                 }
             }
             // The switch was not made, so nothing was told.
-            (SourceStatus::Granted, Seen::Copying | Seen::PreSwitchover) if on => {
+            (SourceStatus::Granted, Seen::Copying | Seen::PreSwitchover | Seen::Switching) if on => {
                 source.go(Phase::Crossing { loaded: false }, [Effect::SwitchToPostcopy])
             }
-            (SourceStatus::Granted, Seen::Copying | Seen::PreSwitchover) => {
+            (SourceStatus::Granted, Seen::Copying | Seen::PreSwitchover | Seen::Switching) => {
                 source.keep(Why::ClientGone, Stage::Underway)
             }
             // After a told grant QEMU can only run on Declined; before it, only because the switch failed.
-            (SourceStatus::Granted, Seen::Idle | Seen::Running) => source.keep(Why::CopyFailed, Stage::Idle),
-            (SourceStatus::Kept, Seen::Copying | Seen::PreSwitchover) => {
+            (SourceStatus::Granted, Seen::Idle | Seen::Running | Seen::Suspended) => {
+                source.keep(Why::CopyFailed, Stage::Idle)
+            }
+            (SourceStatus::Kept, Seen::Copying | Seen::PreSwitchover | Seen::Switching) => {
                 source.go(Phase::CallingOff { why: Why::Cancelled, recorded: true }, [Effect::CancelCopy])
             }
-            (
-                SourceStatus::Kept,
-                Seen::Gone | Seen::Idle | Seen::Completed | Seen::Running | Seen::Postcopy,
-            ) => source.stays(Why::Cancelled, true),
+            // It is not known whether the guest had gone on here, so the destination may hold the last copy.
+            (SourceStatus::Kept, Seen::Gone) => source.unsure_now(true),
+            (SourceStatus::Kept, Seen::Completed) => source.resume(Why::Cancelled, true),
+            (SourceStatus::Kept, Seen::Idle | Seen::Running | Seen::Suspended | Seen::Postcopy) => {
+                source.stays(Why::Cancelled, true)
+            }
             (SourceStatus::Done, Seen::Gone) => source.go(Phase::Done, []),
             (
                 SourceStatus::Done,
                 Seen::Idle
                 | Seen::Copying
                 | Seen::PreSwitchover
+                | Seen::Switching
                 | Seen::Postcopy
                 | Seen::Completed
-                | Seen::Running,
+                | Seen::Running
+                | Seen::Suspended,
             ) => source.go(Phase::Done, [Effect::EndQemu, Effect::Finished(Ended::Moved)]),
-            (SourceStatus::Settled, _) => return None,
+            // Settled before `cont` had been taken; a stop by a user is respected by whoever performs the effect.
+            (SourceStatus::Settled, Seen::Completed | Seen::Idle) if plan.was_running => source
+                .go(Phase::Kept { why: Why::Cancelled, recorded: true, settled: true }, [Effect::Resume]),
+            (
+                SourceStatus::Settled,
+                Seen::Gone
+                | Seen::Idle
+                | Seen::Copying
+                | Seen::PreSwitchover
+                | Seen::Switching
+                | Seen::Postcopy
+                | Seen::Completed
+                | Seen::Running
+                | Seen::Suspended,
+            ) => return None,
         };
         step.ok()
     }
@@ -199,7 +223,7 @@ impl Source {
             Input::Qemu(Report::Failed) => self.keep(Why::CopyFailed, Stage::Idle),
             Input::Qemu(Report::Cancelled) => self.keep(Why::Cancelled, Stage::Idle),
             // It may have completed unseen: a destination that is whole would hold the last copy.
-            Input::Qemu(Report::Died) => self.unsure_now(),
+            Input::Qemu(Report::Died) => self.unsure_now(false),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Underway),
             Input::Abort => self.abort(),
             Input::ClientGone => self.client_gone(Stage::Underway),
@@ -237,9 +261,10 @@ impl Source {
             (Input::Journaled(Written::No), Grant::Complete) => self.keep(Why::JournalFull, Stage::Complete),
             (Input::Journaled(Written::No), Grant::Postcopy) => self
                 .go(Phase::Copying, [Effect::Answer(Answer::Failed(Call::StartPostcopy, Why::JournalFull))]),
-            (Input::Journaled(Written::No), Grant::Operator) => {
-                self.go(Phase::Unsure, [Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull))])
-            }
+            (Input::Journaled(Written::No), Grant::Operator) => self.go(
+                Phase::Unsure { kept: false },
+                [Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull))],
+            ),
             (_, Grant::Complete | Grant::Postcopy | Grant::Operator) => self.out_of_turn(),
         }
     }
@@ -305,8 +330,7 @@ impl Source {
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Idle),
             Input::Told(Word::MaybeRan) => self.doubt(handed, Doubt::MaybeRan),
             Input::Told(Word::CannotStart) if self.qemu == Qemu::Alive && !handed.postcopy => {
-                let tell = self.tell(Word::TakeBack);
-                self.go(Phase::Granted(handed), tell)
+                self.go(Phase::Granted(Handed { asked_back: true, ..handed }), [Effect::QueryCopy])
             }
             Input::Told(Word::CannotStart) => self.doubt(handed, Doubt::CannotStart),
             Input::Told(Word::Complete | Word::Ask) => again(self),
@@ -323,7 +347,15 @@ impl Source {
                     self.doubt(handed, Doubt::NoEvidence)
                 }
             },
-            Input::Qemu(Report::Completed) | Input::QemuNow(Report::Completed) => {
+            // Said only on a fresh sign of life: on this word the destination lets its copy go.
+            Input::QemuNow(Report::Died) if handed.asked_back => {
+                self.doubt(Handed { asked_back: false, ..handed }, Doubt::CannotStart)
+            }
+            Input::QemuNow(_) if handed.asked_back => {
+                let tell = self.tell(Word::TakeBack);
+                self.go(Phase::Granted(Handed { asked_back: false, ..handed }), tell)
+            }
+            Input::Qemu(Report::Completed) => {
                 let handed = Handed { completed: true, ..handed };
                 if handed.ran { self.ran(handed) } else { self.go(Phase::Granted(handed), []) }
             }
@@ -368,7 +400,8 @@ impl Source {
                 Ok((source, effects))
             }
             (Stage::Underway, true) => self.go(Phase::CallingOff { why, recorded }, [Effect::CancelCopy]),
-            (Stage::Idle | Stage::Complete | Stage::Granted(_), true) => self.stays(why, true),
+            (Stage::Complete, true) => self.resume(why, true),
+            (Stage::Idle | Stage::Granted(_), true) => self.stays(why, true),
             (Stage::GoesOn, true) => {
                 let tell = self.tell(Word::Kept);
                 self.go(Phase::Kept { why, recorded, settled: false }, tell)
@@ -394,10 +427,9 @@ impl Source {
     fn calling_off(self, why: Why, recorded: bool, input: Input) -> Step {
         match input {
             Input::Qemu(Report::Cancelled | Report::Failed) => self.stays(why, recorded),
-            Input::Qemu(Report::Completed) if recorded => self.stays(why, true),
+            Input::Qemu(Report::Completed) if recorded => self.resume(why, true),
             Input::Qemu(Report::Completed) => self.unwritten_now(why),
-            Input::Qemu(Report::Died) if recorded => self.stays(why, true),
-            Input::Qemu(Report::Died) => self.unsure_now(),
+            Input::Qemu(Report::Died) => self.unsure_now(recorded),
             Input::Abort => {
                 self.go(Phase::CallingOff { why, recorded }, [Effect::Answer(Answer::Ok(Call::Abort))])
             }
@@ -425,7 +457,9 @@ impl Source {
                 self.stays(why, false)
             }
             Input::Retry => self.keep(why, Stage::Complete),
-            Input::Told(Word::Complete | Word::Ask) => {
+            Input::Told(Word::Complete | Word::Ask) => self.go(Phase::Unwritten { why }, [Effect::QueryCopy]),
+            // Said only on a fresh sign of life: on this word the destination lets its copy go.
+            Input::QemuNow(Report::Completed) => {
                 let tell = self.tell(Word::TakeBack);
                 self.go(Phase::Unwritten { why }, tell)
             }
@@ -435,7 +469,7 @@ impl Source {
                 Phase::Unwritten { why },
                 [Effect::Answer(Answer::InDoubt(Call::Confirm, Doubt::JournalFull))],
             ),
-            Input::Qemu(Report::Died) => self.unsure_now(),
+            Input::Qemu(Report::Died) | Input::QemuNow(Report::Died) => self.unsure_now(false),
             Input::Abort => self.go(Phase::Unwritten { why }, [Effect::Answer(Answer::Ok(Call::Abort))]),
             Input::StartPostcopy => self.deny(Refusal::NotCopying),
             Input::Destroy | Input::Perform(_) | Input::ComesBack => self.deny(Refusal::OutOfOrder),
@@ -444,20 +478,44 @@ impl Source {
         }
     }
 
-    fn unsure(self, input: Input) -> Step {
+    fn resuming(self, why: Why, recorded: bool, input: Input) -> Step {
+        let same = Phase::Resuming { why, recorded };
         match input {
-            Input::Told(Word::Declined)
+            Input::Qemu(Report::Resumed) | Input::Told(Word::Declined) => self.gone_on(why, recorded),
+            // `cont` may have reached it: nobody knows whether it went on.
+            Input::Qemu(Report::Died) => self.unsure_now(recorded),
+            Input::Confirm { .. } => self.go(same, [Effect::Answer(Answer::Confirm(Fate::Stayed))]),
+            Input::Abort => self.go(same, [Effect::Answer(Answer::Ok(Call::Abort))]),
+            Input::StartPostcopy => self.deny(Refusal::NotCopying),
+            Input::Resolve(_) => self.deny(Refusal::NotInDoubt),
+            Input::Destroy | Input::Perform(_) | Input::ComesBack => self.deny(Refusal::OutOfOrder),
+            Input::Qemu(_)
+            | Input::QemuNow(_)
+            | Input::Told(_)
+            | Input::ClientGone
+            | Input::Deadline
+            | Input::Retry => self.stay(),
+            Input::Journaled(_) | Input::Probed(_) => self.out_of_turn(),
+        }
+    }
+
+    fn unsure(self, kept: bool, input: Input) -> Step {
+        let same = Phase::Unsure { kept };
+        match input {
+            // Never granted, so a destination without a record holds nothing that could start.
+            Input::Told(Word::Declined | Word::Settled)
             | Input::Confirm { cancelled: true, evidence: Evidence::Declined | Evidence::NeverStarted } => {
                 self.keep(Why::QemuDied, Stage::Idle)
             }
             Input::Resolve(GuestIs::Here) => self.keep(Why::Operator, Stage::Idle),
+            Input::Resolve(GuestIs::There) if kept => self.deny(Refusal::OutOfOrder),
             Input::Resolve(GuestIs::There) => self.grant(Grant::Operator),
             Input::Retry => {
                 let ask = self.tell(Word::Ask);
-                self.go(Phase::Unsure, ask)
+                self.go(same, ask)
             }
             Input::Confirm { .. } | Input::Deadline => {
-                self.go(Phase::Unsure, [Effect::Answer(Answer::InDoubt(Call::Confirm, Doubt::SourceDied))])
+                self.go(same, [Effect::Answer(Answer::InDoubt(Call::Confirm, Doubt::SourceDied))])
             }
             Input::Abort | Input::Destroy | Input::Perform(_) | Input::ComesBack => {
                 self.deny(Refusal::OutOfOrder)
@@ -640,19 +698,47 @@ impl Source {
         )
     }
 
-    fn unsure_now(self) -> Step {
+    fn unsure_now(self, kept: bool) -> Step {
+        // Nobody to ask: what was decided stands.
+        if kept && !self.is_ferry() {
+            return self.stays(Why::QemuDied, true);
+        }
         let ask = self.tell(Word::Ask);
         self.go(
-            Phase::Unsure,
+            Phase::Unsure { kept },
             ask.into_iter().chain([Effect::Answer(Answer::Failed(Call::Perform, Why::QemuDied))]),
         )
     }
 
     fn unwritten_now(self, why: Why) -> Step {
-        let ask = self.tell(Word::TakeBack);
+        let query = self.is_ferry().then_some(Effect::QueryCopy);
+        let answer = Effect::Answer(Answer::Failed(Call::Perform, why));
+        self.go(Phase::Unwritten { why }, [answer].into_iter().chain(query))
+    }
+
+    /// The guest stays, and its whole state was sent: the destination hears of it only once the CPUs ran here.
+    fn resume(self, why: Why, recorded: bool) -> Step {
+        if self.qemu == Qemu::Dead {
+            return self.unsure_now(recorded);
+        }
+        if !self.plan.was_running {
+            return self.stays(why, recorded);
+        }
         self.go(
-            Phase::Unwritten { why },
-            ask.into_iter().chain([Effect::Answer(Answer::Failed(Call::Perform, why))]),
+            Phase::Resuming { why, recorded },
+            [
+                Effect::Resume,
+                Effect::Answer(Answer::Failed(Call::Perform, why)),
+                Effect::Answer(Answer::Confirm(Fate::Stayed)),
+            ],
+        )
+    }
+
+    fn gone_on(self, why: Why, recorded: bool) -> Step {
+        let tell = if recorded { self.tell(Word::Kept) } else { None };
+        self.go(
+            Phase::Kept { why, recorded, settled: false },
+            tell.into_iter().chain([Effect::Finished(Ended::Stayed(why))]),
         )
     }
 

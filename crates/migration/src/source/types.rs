@@ -88,7 +88,8 @@ pub enum Effect {
     SwitchToPostcopy,
     /// `migrate_cancel`; the copy's end (`Cancelled`, `Completed` or `Failed`) is fed when it is reported.
     CancelCopy,
-    /// Ask QEMU for the copy's state now; feed [`Input::QemuNow`] with an answer given after this effect.
+    /// Ask QEMU for the copy's state now; feed [`Input::QemuNow`] with an answer given after this effect, `Died` when
+    /// it gives none.
     QueryCopy,
     /// Make the CPUs run if they do not, repeating `cont` while QEMU refuses it.
     Resume,
@@ -152,28 +153,34 @@ pub enum Seen {
     Gone,
     /// No copy under way and none completed (`none`, `failed`, `cancelled`), CPUs running or stopped.
     Idle,
-    /// `setup`, `active`, `device`, `cancelling`.
+    /// `setup`, `active`: the switchover has not been let go.
     Copying,
     /// `pre-switchover`.
     PreSwitchover,
+    /// `device`, `cancelling`: it may complete at any moment.
+    Switching,
     /// `postcopy-active`, `postcopy-paused`, `postcopy-recover`.
     Postcopy,
     /// `completed`, CPUs stopped.
     Completed,
     /// `completed`, and the CPUs run again.
     Running,
+    /// `completed`, and the stored state says that a user stopped the guest after it had been given back.
+    Suspended,
 }
 
 impl Seen {
     /// All of them, for the table over every combination.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Gone,
         Self::Idle,
         Self::Copying,
         Self::PreSwitchover,
+        Self::Switching,
         Self::Postcopy,
         Self::Completed,
         Self::Running,
+        Self::Suspended,
     ];
 }
 
