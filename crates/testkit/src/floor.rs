@@ -1,12 +1,14 @@
 //! Bare QEMUs, and the migration of a guest between two of them by raw QMP: spawn the destination, copy, resume, source
 //! gone. What a manager costs is measured against this.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::guest::{LinuxImage, Work};
+use crate::lab::Host;
 use crate::qmp::Qmp;
 use crate::tree::{Launch, Tree};
 use crate::{Error, Result, boot_sector};
@@ -37,23 +39,23 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Starts it.
+    /// Starts it, on a host of a lab or on this machine.
     ///
     /// # Errors
-    /// [`Error::Late`] with QEMU's last words when its monitor does not open.
-    pub fn start(&self) -> Result<BareGuest> {
-        self.spawn(false)
+    /// [`Error::Unexpected`] with QEMU's last words when its monitor does not open.
+    pub fn start(&self, host: Option<&Host>) -> Result<BareGuest> {
+        self.spawn(host, false)
     }
 
     /// Starts a QEMU that waits for the guest to arrive.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn start_incoming(&self) -> Result<BareGuest> {
-        self.spawn(true)
+    pub fn start_incoming(&self, host: Option<&Host>) -> Result<BareGuest> {
+        self.spawn(host, true)
     }
 
-    fn spawn(&self, incoming: bool) -> Result<BareGuest> {
+    fn spawn(&self, host: Option<&Host>, incoming: bool) -> Result<BareGuest> {
         let began = Instant::now();
         // Any number of QEMUs may share the folder.
         let scratch = tempfile::Builder::new()
@@ -63,12 +65,16 @@ impl Bare {
         let monitor = scratch.path().join("m");
         let commands = scratch.path().join("c");
         let launch = Launch::new(&self.emulator).args(self.arguments(&monitor, &commands, incoming)?);
-        let tree = Tree::start(&launch, self.folder.join("qemu.log"))?;
+        let tree = match host {
+            Some(host) => host.start(launch, "bare-qemu")?,
+            None => Tree::start(&launch, self.folder.join("qemu.log"))?,
+        };
         let qmp = Qmp::connect(&monitor, SPAWN_LIMIT).map_err(|error| Error::Unexpected {
             what: "QEMU".into(),
             detail: format!("{error}\n{}", tree.log_tail(20)),
         })?;
-        Ok(BareGuest { qmp, tree, commands, spawned_in: began.elapsed(), _scratch: scratch })
+        let address = host.map_or(Ipv4Addr::LOCALHOST, Host::address);
+        Ok(BareGuest { qmp, tree, commands, address, spawned_in: began.elapsed(), _scratch: scratch })
     }
 
     fn arguments(&self, monitor: &Path, commands: &Path, incoming: bool) -> Result<Vec<String>> {
@@ -130,6 +136,7 @@ pub struct BareGuest {
     pub qmp: Qmp,
     tree: Tree,
     commands: PathBuf,
+    address: Ipv4Addr,
     spawned_in: Duration,
     _scratch: tempfile::TempDir,
 }
@@ -188,31 +195,31 @@ impl Timings {
     }
 }
 
-/// Moves the guest to a new QEMU. Gives the destination and the times.
+/// Moves the guest to a new QEMU on host `to`. Gives the destination and the times.
 ///
 /// # Errors
 /// [`Error::Unexpected`] with QEMU's words when the migration fails; both QEMUs are ended then.
-pub fn migrate(bare: &Bare, mut source: BareGuest, options: Options) -> Result<(BareGuest, Timings)> {
+pub fn migrate(
+    bare: &Bare,
+    mut source: BareGuest,
+    to: Option<&Host>,
+    options: Options,
+) -> Result<(BareGuest, Timings)> {
     let began = Instant::now();
-    let mut destination = bare.start_incoming()?;
+    let mut destination = bare.start_incoming(to)?;
     configure(&mut destination.qmp, options)?;
-    // A port of QEMU's choice on loopback, so that runs side by side do not meet.
-    let listen = json!({ "type": "inet", "host": "127.0.0.1", "port": "0" });
-    incoming(&mut destination.qmp, &listen)?;
-    let address = destination.qmp.execute("query-migrate", json!({}))?["socket-address"][0].clone();
-    if address.is_null() {
-        return Err(Error::Unexpected {
-            what: "query-migrate".into(),
-            detail: "no address to connect to".into(),
-        });
-    }
+    // A port of QEMU's choice, so that runs side by side do not meet. The older form, which 7.2 knows as well.
+    let host = destination.address;
+    destination.qmp.execute("migrate-incoming", json!({ "uri": format!("tcp:{host}:0") }))?;
+    let listening = destination.qmp.execute("query-migrate", json!({}))?;
+    let Some(port) = listening["socket-address"][0]["port"].as_str() else {
+        return Err(Error::Unexpected { what: "query-migrate".into(), detail: listening.to_string() });
+    };
+    let uri = format!("tcp:{host}:{port}");
 
     configure(&mut source.qmp, options)?;
     source.qmp.execute("migrate-set-capabilities", capabilities(&["events"], true))?;
-    source.qmp.execute(
-        "migrate",
-        json!({ "uri": format!("tcp:127.0.0.1:{}", address["port"].as_str().unwrap_or("")) }),
-    )?;
+    source.qmp.execute("migrate", json!({ "uri": uri }))?;
     let ended = source.qmp.wait_event("the end of the migration", MIGRATE_LIMIT, |event| {
         event["event"] == "MIGRATION"
             && matches!(event["data"]["status"].as_str(), Some("completed" | "failed"))
@@ -253,14 +260,6 @@ fn configure(qmp: &mut Qmp, options: Options) -> Result<()> {
         parameters["multifd-channels"] = json!(options.streams);
     }
     qmp.execute("migrate-set-parameters", parameters)?;
-    Ok(())
-}
-
-/// QEMU 7.2 knows only `uri`; the newer `channels` would do on both sides of 8.2, so the older form it is.
-fn incoming(qmp: &mut Qmp, address: &Value) -> Result<()> {
-    let uri =
-        format!("tcp:{}:{}", address["host"].as_str().unwrap_or(""), address["port"].as_str().unwrap_or(""));
-    qmp.execute("migrate-incoming", json!({ "uri": uri }))?;
     Ok(())
 }
 

@@ -28,6 +28,7 @@ cgroup_controllers = []
 namespaces = []
 stdio_handler = \"file\"
 seccomp_sandbox = 0
+max_core = 0
 ";
 
 /// A daemon and all it started. Dropping it ends everything.

@@ -62,7 +62,8 @@ impl Launch {
     }
 }
 
-/// A running tree. Dropping it ends everything in it.
+/// A running tree. Dropping it ends everything in it, and panics when something would not die: a test that leaves a process
+/// behind has failed.
 #[derive(Debug)]
 pub struct Tree {
     hold: Child,
@@ -223,8 +224,8 @@ impl Drop for Tree {
         let ended = self.end();
         if std::thread::panicking() {
             eprintln!("--- {} ({})\n{}", self.shown, self.log.display(), self.log_tail(60));
-        } else if let Err(error) = ended {
-            eprintln!("{error}");
+        } else {
+            assert!(ended.is_ok(), "{ended:?}");
         }
     }
 }

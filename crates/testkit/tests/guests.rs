@@ -37,10 +37,10 @@ fn the_boot_sector_beats_and_migrates_whole() {
     let folder = tempfile::tempdir().unwrap();
     let bare = bare(folder.path(), None);
     let serial = Serial::follow([("here", &bare.log)]).unwrap();
-    let guest = bare.start().unwrap();
+    let guest = bare.start(None).unwrap();
     serial.wait_beats(200, SOON).unwrap();
 
-    let (guest, timings) = floor::migrate(&bare, guest, Options::default()).unwrap();
+    let (guest, timings) = floor::migrate(&bare, guest, None, Options::default()).unwrap();
     serial.wait_beats(200, SOON).unwrap();
     serial.verdict().whole().unwrap();
     assert!(timings.qemu_total <= timings.wall, "{timings:?}");
@@ -56,7 +56,7 @@ fn the_linux_guest_works_under_load_and_migrates_whole() {
     let work = Work { memory_rate: 8, ..Work::default() };
     let bare = bare(folder.path(), Some((LinuxImage::ready(&cache).unwrap(), work)));
     let serial = Serial::follow([("here", &bare.log)]).unwrap();
-    let guest = bare.start().unwrap();
+    let guest = bare.start(None).unwrap();
     serial.wait_ready(BOOT).unwrap();
 
     let mut port = UnixStream::connect(guest.command_port()).unwrap();
@@ -67,7 +67,7 @@ fn the_linux_guest_works_under_load_and_migrates_whole() {
     assert!(before["blocks"].parse::<u32>().unwrap() > 0, "{before:?}");
 
     let (guest, timings) =
-        floor::migrate(&bare, guest, Options { streams: 2, ..Options::default() }).unwrap();
+        floor::migrate(&bare, guest, None, Options { streams: 2, ..Options::default() }).unwrap();
     serial.wait_beats(300, SOON).unwrap();
     let mut port = UnixStream::connect(guest.command_port()).unwrap();
     let after = serial.ask(&mut port, "check", SOON).unwrap();

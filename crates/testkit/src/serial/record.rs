@@ -87,7 +87,8 @@ pub struct Record {
     /// All events but [`Event::Other`].
     pub heard: Vec<Heard>,
     last: Vec<String>,
-    beats: usize,
+    /// Beats of each port.
+    beats: BTreeMap<usize, usize>,
 }
 
 impl Record {
@@ -98,7 +99,9 @@ impl Record {
         }
         self.last.push(format!("[{:9.4} port {port}] {line}", (at - began).as_secs_f64()));
         let event = Event::parse(line);
-        self.beats += usize::from(matches!(event, Event::Beat { .. }));
+        if matches!(event, Event::Beat { .. }) {
+            *self.beats.entry(port).or_default() += 1;
+        }
         if event != Event::Other {
             self.heard.push(Heard { port, at, event });
         }
@@ -106,13 +109,12 @@ impl Record {
 
     /// Beats heard.
     pub fn beats(&self) -> usize {
-        self.beats
+        self.beats.values().sum()
     }
 
     /// Beats heard from one port.
     pub fn beats_on(&self, port: usize) -> usize {
-        let beat = |heard: &&Heard| heard.port == port && matches!(heard.event, Event::Beat { .. });
-        self.heard.iter().filter(beat).count()
+        self.beats.get(&port).copied().unwrap_or(0)
     }
 
     /// The last lines, for a message.
@@ -125,7 +127,10 @@ impl Record {
         let mark = mark.min(self.heard.len());
         let before = self.heard[..mark].iter().rev().find(|heard| matches!(heard.event, Event::Beat { .. }));
         let heard: Vec<Heard> = before.into_iter().chain(&self.heard[mark..]).cloned().collect();
-        let beats = heard.iter().filter(|heard| matches!(heard.event, Event::Beat { .. })).count();
+        let mut beats = BTreeMap::new();
+        for beat in heard.iter().filter(|heard| matches!(heard.event, Event::Beat { .. })) {
+            *beats.entry(beat.port).or_default() += 1;
+        }
         Self { heard, last: self.last.clone(), beats }
     }
 
