@@ -29,10 +29,7 @@ pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
         let alias = disk_alias(&devices.disks[at], &devices.controllers);
         name(&mut devices.disks[at].info, || alias);
     }
-    for at in 0..devices.interfaces.len() {
-        let next = next(devices.interfaces.iter().map(|card| &card.info), "net");
-        name(&mut devices.interfaces[at].info, || next);
-    }
+    count(devices.interfaces.iter_mut().map(|card| &mut card.info).collect(), "net");
     for (at, serial) in devices.serials.iter_mut().enumerate() {
         name(&mut serial.info, || format!("serial{at}"));
     }
@@ -60,10 +57,7 @@ pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
     if let Some(balloon) = &mut devices.memballoon {
         name(&mut balloon.info, || "balloon0".to_owned());
     }
-    for at in 0..devices.rngs.len() {
-        let next = next(devices.rngs.iter().map(|rng| &rng.info), "rng");
-        name(&mut devices.rngs[at].info, || next);
-    }
+    count(devices.rngs.iter_mut().map(|rng| &mut rng.info).collect(), "rng");
     mirror_console(domain);
     Ok(())
 }
@@ -72,11 +66,19 @@ fn name(info: &mut DeviceInfo, alias: impl FnOnce() -> String) {
     info.alias.get_or_insert_with(alias);
 }
 
-/// The number behind the highest that is in use, so that a device that is plugged in never takes the name
+/// Numbers go on behind the highest that is in use, so that a device that is plugged in never takes the name
 /// of one that left while another stays.
-fn next<'a>(infos: impl Iterator<Item = &'a DeviceInfo>, prefix: &str) -> String {
-    let numbers = infos.filter_map(|info| info.alias.as_deref()?.strip_prefix(prefix)?.parse::<u32>().ok());
-    format!("{prefix}{}", numbers.max().map_or(0, |last| last.saturating_add(1)))
+fn count(infos: Vec<&mut DeviceInfo>, prefix: &str) {
+    let used =
+        infos.iter().filter_map(|info| info.alias.as_deref()?.strip_prefix(prefix)?.parse::<u32>().ok());
+    let mut next = used.max().map_or(0, |last| last.saturating_add(1));
+    for info in infos {
+        name(info, || {
+            let alias = format!("{prefix}{next}");
+            next = next.saturating_add(1);
+            alias
+        });
+    }
 }
 
 fn controller_alias(kind: ControllerKind, index: Option<u32>, family: Family) -> String {

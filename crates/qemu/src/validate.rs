@@ -4,13 +4,13 @@
 //! caller gets a sentence and not QEMU's last words. The texts are stock's where stock has one. Elements that
 //! the model does not know, and contradictions within the XML, are refused by `ferry_domxml`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ferry_domxml::address::DeviceInfo;
 use ferry_domxml::controller::{ControllerKind, ScsiModel, UsbModel};
 use ferry_domxml::cpu::CpuMode;
 use ferry_domxml::disk::{CacheMode, Disk, DiskBus, DiskDevice, IoMode};
-use ferry_domxml::display::VideoType;
+use ferry_domxml::display::{Graphics, VideoType};
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::misc::{BalloonModel, WatchdogModel};
 use ferry_domxml::storage::Location;
@@ -67,6 +67,14 @@ pub enum ValidateError {
     /// The binary does not have the CPU model.
     #[error("unsupported configuration: CPU model '{0}' is not supported by this QEMU binary")]
     CpuModel(String),
+    /// A name with characters that mean something to QEMU.
+    #[error("unsupported configuration: {what} '{word}' is not a name")]
+    Word {
+        /// What is named.
+        what: &'static str,
+        /// The name.
+        word: String,
+    },
     /// More CPUs than the machine takes.
     #[error("unsupported configuration: Maximum CPUs greater than specified machine type limit {0}")]
     Vcpus(u32),
@@ -143,6 +151,9 @@ fn board(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateErr
         return Err(ValidateError::Vcpus(machine.cpus_max));
     }
     let Some(cpu) = &domain.cpu else { return Ok(()) };
+    if let Some(feature) = cpu.features.iter().find(|feature| !is_word(&feature.name)) {
+        return Err(ValidateError::Word { what: "CPU feature", word: feature.name.clone() });
+    }
     match cpu.mode() {
         mode @ CpuMode::HostPassthrough if domain.kind == DomainKind::Qemu => {
             Err(ValidateError::CpuMode { mode: mode.as_str(), kind })
@@ -165,22 +176,18 @@ fn bios(domain: &Domain) -> Result<(), ValidateError> {
 }
 
 fn disks(domain: &Domain) -> Result<(), ValidateError> {
-    let disks = &domain.devices.disks;
-    for (at, disk) in disks.iter().enumerate() {
+    let mut places = BTreeMap::new();
+    for disk in &domain.devices.disks {
         self::disk(disk)?;
-        for other in &disks[..at] {
-            if let Some(drive) = disk.drive_address()
-                && other.bus() == disk.bus()
-                && other.drive_address() == Some(drive)
-            {
-                return Err(ValidateError::Drive {
-                    target: other.target.dev.clone(),
-                    controller: drive.controller,
-                    bus: drive.bus,
-                    scsi_target: drive.target,
-                    unit: drive.unit,
-                });
-            }
+        let Some(drive) = disk.drive_address() else { continue };
+        if let Some(other) = places.insert((disk.bus(), drive), disk) {
+            return Err(ValidateError::Drive {
+                target: other.target.dev.clone(),
+                controller: drive.controller,
+                bus: drive.bus,
+                scsi_target: drive.target,
+                unit: drive.unit,
+            });
         }
     }
     Ok(())
@@ -267,7 +274,17 @@ fn aliases(domain: &Domain) -> Result<(), ValidateError> {
     Ok(())
 }
 
+/// QEMU's older option syntax gives other characters a meaning, or a keyboard layout another folder.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) && !text.starts_with('.')
+}
+
 fn display(domain: &Domain) -> Result<(), ValidateError> {
+    for Graphics::Vnc(vnc) in &domain.devices.graphics {
+        if let Some(keymap) = vnc.keymap.as_deref().filter(|keymap| !is_word(keymap)) {
+            return Err(ValidateError::Word { what: "keymap", word: keymap.to_owned() });
+        }
+    }
     if domain.devices.graphics.len() > 1 {
         return Err(ValidateError::Graphics);
     }

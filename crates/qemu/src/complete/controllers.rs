@@ -1,5 +1,7 @@
 //! Controllers: their numbers, their order in the definition, and the models that stock chooses.
 
+use std::collections::BTreeMap;
+
 use ferry_domxml::Domain;
 use ferry_domxml::controller::{Controller, ControllerKind, ControllerType, PciModel, ScsiModel, UsbModel};
 
@@ -10,25 +12,25 @@ use crate::machine::Family;
 /// Gives every controller a number, the lowest that its type has free, and refuses doubles.
 pub(super) fn indexes(domain: &mut Domain) -> Result<(), CompleteError> {
     let controllers = &mut domain.devices.controllers;
-    for at in 0..controllers.len() {
-        let kind = controllers[at].kind.controller_type();
-        let free = |index: &u32| !controllers.iter().any(|other| is(other, kind, *index));
-        let index = match controllers[at].index {
-            Some(index) => index,
-            None => (0..).find(free).unwrap_or(u32::MAX),
-        };
+    let mut taken: BTreeMap<(ControllerType, u32), Vec<ControllerKind>> = BTreeMap::new();
+    for controller in controllers.iter() {
+        let Some(index) = controller.index else { continue };
+        let kind = controller.kind.controller_type();
+        let others = taken.entry((kind, index)).or_default();
+        if !others.iter().all(|other| are_companions(controller.kind, *other)) {
+            return Err(CompleteError::ControllerTwice { kind: kind.as_str(), index });
+        }
+        others.push(controller.kind);
+    }
+    for controller in controllers {
+        let kind = controller.kind.controller_type();
+        let free = || (0..=CONTROLLERS_MAX).find(|index| !taken.contains_key(&(kind, *index)));
+        let index = controller.index.or_else(free).unwrap_or(u32::MAX);
         if index > CONTROLLERS_MAX {
             return Err(CompleteError::Index { what: "controller", index });
         }
-        controllers[at].index = Some(index);
-    }
-    for (at, controller) in controllers.iter().enumerate() {
-        let (kind, index) = (controller.kind.controller_type(), controller.index.unwrap_or(0));
-        let twin =
-            |other: &Controller| is(other, kind, index) && !are_companions(controller.kind, other.kind);
-        if controllers[..at].iter().any(twin) {
-            return Err(CompleteError::ControllerTwice { kind: kind.as_str(), index });
-        }
+        controller.index = Some(index);
+        taken.entry((kind, index)).or_default();
     }
     Ok(())
 }

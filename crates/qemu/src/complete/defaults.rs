@@ -1,5 +1,7 @@
 //! Scalars and models that a definition leaves open.
 
+use std::collections::BTreeSet;
+
 use ferry_domxml::address::{Address, DriveAddress};
 use ferry_domxml::chardev::{
     Backend, ConsoleTarget, ConsoleTargetType, Serial, SerialModel, SerialTarget, SerialTargetType,
@@ -214,26 +216,29 @@ pub(super) fn chardevs(domain: &mut Domain) -> Result<(), CompleteError> {
         serial.target.get_or_insert_with(empty_serial_target);
     }
     // Those that say ISA take the lowest free number, the others go behind the highest.
-    let taken = |serials: &[Serial], port: u32| serials.iter().any(|serial| port_of(serial) == Some(port));
-    for at in 0..serials.len() {
-        let lowest = (0..).find(|port| !taken(serials, *port));
-        if let Some(target) = &mut serials[at].target
-            && target.kind == Some(SerialTargetType::Isa)
-        {
-            target.port = target.port.or(lowest);
+    let mut taken: BTreeSet<u32> = serials.iter().filter_map(port_of).collect();
+    let mut free = (0..).filter({
+        let given = taken.clone();
+        move |port| !given.contains(port)
+    });
+    for target in serials.iter_mut().filter_map(|serial| serial.target.as_mut()) {
+        if target.kind == Some(SerialTargetType::Isa) && target.port.is_none() {
+            target.port = free.next();
+            taken.extend(target.port);
         }
     }
-    for at in 0..serials.len() {
-        let next = serials.iter().filter_map(port_of).max().map_or(0, |last| last.saturating_add(1));
-        if let Some(target) = &mut serials[at].target {
-            target.port.get_or_insert(next);
-            let kind = *target.kind.get_or_insert(SerialTargetType::Isa);
-            target.model.get_or_insert(match kind {
-                SerialTargetType::Isa => SerialModel::Isa,
-                SerialTargetType::Usb => SerialModel::Usb,
-                SerialTargetType::Pci => SerialModel::Pci,
-            });
-        }
+    let mut next = taken.last().map_or(0, |last| last.saturating_add(1));
+    for target in serials.iter_mut().filter_map(|serial| serial.target.as_mut()) {
+        target.port.get_or_insert_with(|| {
+            next = next.saturating_add(1);
+            next - 1
+        });
+        let kind = *target.kind.get_or_insert(SerialTargetType::Isa);
+        target.model.get_or_insert(match kind {
+            SerialTargetType::Isa => SerialModel::Isa,
+            SerialTargetType::Usb => SerialModel::Usb,
+            SerialTargetType::Pci => SerialModel::Pci,
+        });
     }
     super::mirror_console(domain);
     let mut next = 0;

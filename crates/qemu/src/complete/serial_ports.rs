@@ -35,17 +35,16 @@ pub enum VirtioSerialError {
 
 /// Gives every channel a port, adding a controller when the others are full.
 pub(super) fn assign(domain: &mut Domain) -> Result<(), CompleteError> {
-    let mut taken: Vec<(u32, u32)> = Vec::new();
+    let mut taken: BTreeSet<(u32, u32)> = BTreeSet::new();
     let consoles = domain.devices.consoles.iter().filter_map(|console| port_of(&console.info.address));
     let channels = domain.devices.channels.iter().filter_map(|channel| port_of(&channel.info.address));
     for (controller, port) in consoles.chain(channels).filter(|(_, port)| *port != 0) {
         if port >= ports(domain, controller) {
             return Err(VirtioSerialError::NoPort { controller, port }.into());
         }
-        if taken.contains(&(controller, port)) {
+        if !taken.insert((controller, port)) {
             return Err(VirtioSerialError::Taken { controller, port }.into());
         }
-        taken.push((controller, port));
     }
 
     for at in 0..domain.devices.channels.len() {
@@ -58,7 +57,7 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), CompleteError> {
             wanted => free_port(domain, wanted.map(|(controller, _)| controller), &taken),
         };
         controllers::ensure(domain, ControllerKind::VirtioSerial(None), controller)?;
-        taken.push((controller, port));
+        taken.insert((controller, port));
         set(&mut domain.devices.channels[at], controller, port);
     }
     Ok(())
@@ -76,7 +75,7 @@ fn port_of(address: &Option<Address>) -> Option<(u32, u32)> {
 }
 
 /// The lowest free port of the wanted controller, else of any, else of a new one.
-fn free_port(domain: &Domain, wanted: Option<u32>, taken: &[(u32, u32)]) -> (u32, u32) {
+fn free_port(domain: &Domain, wanted: Option<u32>, taken: &BTreeSet<(u32, u32)>) -> (u32, u32) {
     let controllers = domain.devices.controllers.iter().filter(|controller| is_virtio_serial(controller));
     let all: BTreeSet<u32> = controllers.filter_map(|controller| controller.index).collect();
     let free = |controller: u32| {

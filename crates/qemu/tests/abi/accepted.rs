@@ -1,5 +1,5 @@
 //! The installed QEMU takes every fixture's command line: it is started paused, asked over QMP how it is,
-//! and told to quit. Passed by where no QEMU is installed.
+//! and told to quit. Passed by where no QEMU is installed. `FERRY_TEST_QEMU` names another binary.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -17,17 +17,18 @@ use ferry_qemu::{Launch, command_line};
 use super::common::{capabilities, defined, launch, started};
 use super::fixtures::{input, names};
 
-const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+const INSTALLED: &str = "/usr/bin/qemu-system-x86_64";
 const QEMU_IMG: &str = "/usr/bin/qemu-img";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_installed_qemu_takes_every_fixture() {
-    if !Path::new(QEMU).exists() || !Path::new(QEMU_IMG).exists() {
+    let qemu = std::env::var("FERRY_TEST_QEMU").unwrap_or_else(|_| INSTALLED.to_owned());
+    if !Path::new(&qemu).exists() || !Path::new(QEMU_IMG).exists() {
         eprintln!("no QEMU is installed: passed by");
         return;
     }
-    let version = Command::new(QEMU).arg("--version").output().unwrap();
+    let version = Command::new(&qemu).arg("--version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let known = ["7.2", "10.0"].into_iter().find(|known| version.contains(&format!("version {known}.")));
     let Some(known) = known else {
@@ -39,6 +40,7 @@ fn the_installed_qemu_takes_every_fixture() {
         for incoming in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let mut domain = defined(&input(&name), &capabilities);
+            domain.devices.emulator = Some(qemu.clone());
             settle_in(&mut domain, folder.path());
             let mut live = started(&domain, &capabilities);
             move_ends(&mut live, folder.path());

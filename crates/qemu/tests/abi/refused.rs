@@ -186,6 +186,24 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
         "unsupported configuration: CPU model 'NoSuch' is not supported by this QEMU binary",
     ),
     (
+        "pc",
+        "",
+        "<cpu mode='custom'><model>qemu64</model><feature name='aes=on,enforce' policy='require'/></cpu>",
+        "unsupported configuration: CPU feature 'aes=on,enforce' is not a name",
+    ),
+    (
+        "pc",
+        "<graphics type='vnc' keymap='../../etc/passwd'/>",
+        "",
+        "unsupported configuration: keymap '../../etc/passwd' is not a name",
+    ),
+    (
+        "pc",
+        "<disk><source file='/a'/><target dev='sdzzzzz' bus='scsi'/></disk>",
+        "",
+        "XML error: controller index '1765232' is too large",
+    ),
+    (
         "pc-q35-99.0",
         "",
         "",
