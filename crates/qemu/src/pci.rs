@@ -1,6 +1,6 @@
 //! The PCI buses of one machine: which slots are taken, which are free, and when a bus must be added.
 //!
-//! [`crate::complete`] plans on a [`Buses`] that may grow, then assigns on one that may not. The rules are
+//! [`mod@crate::complete`] plans on a [`Buses`] that may grow, then assigns on one that may not. The rules are
 //! stock's, because an address is part of the guest ABI: first free slot of the first bus that takes the
 //! device, root ports packed eight to a slot, a bridge where a conventional device meets a PCIe machine.
 //! This file knows buses and what plugs into them; it knows no domain and no device by name.

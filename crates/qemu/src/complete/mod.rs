@@ -5,7 +5,7 @@
 //! completed domain changes nothing, and a device added to one takes a free place.
 //!
 //! The order matters and is the order of [`complete`]: scalars, then what is added without being asked
-//! ([`implicit`]), then places: drives from their names, virtio-serial ports, USB ports, PCI last, because PCI
+//! (`implicit`), then places: drives from their names, virtio-serial ports, USB ports, PCI last, because PCI
 //! serves all controllers that the steps before may have added. Randomness and the capabilities of the
 //! binary are arguments; the host, files and other domains are out of sight.
 
