@@ -256,3 +256,151 @@ enum Step {
     Written(io::Result<usize>),
     Read(io::Result<usize>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::connection::far::{self, Came, FarEnd};
+    use std::time::Duration;
+    use tokio::net::UnixListener;
+    use tokio::task::JoinHandle;
+
+    /// How long anything here may take.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    async fn soon<F: Future>(work: F) -> F::Output {
+        tokio::time::timeout(DEADLINE, work).await.expect("in time")
+    }
+
+    /// A guest's end of a console, and a client's.
+    struct Bench {
+        guest: UnixStream,
+        far: FarEnd,
+        served: JoinHandle<()>,
+        consoles: Consoles,
+        path: PathBuf,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn bench() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console");
+        let listener = UnixListener::bind(&path).unwrap();
+        let device = Device::open(&Place::Socket(path.clone())).await.unwrap();
+        let (guest, _) = listener.accept().await.unwrap();
+        let consoles = Consoles::default();
+        let (lease, evicted) = consoles.lease(&path, false).unwrap();
+        let (stream, far) = far::stream();
+        let served = tokio::spawn(carry(stream, device, lease, evicted));
+        Bench { guest, far, served, consoles, path, _folder: folder }
+    }
+
+    async fn read(guest: &mut (impl AsyncRead + Unpin), len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        soon(guest.read_exact(&mut bytes)).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn bytes_go_both_ways_until_the_client_finishes() {
+        let mut bench = bench().await;
+        bench.guest.write_all(b"login: ").await.unwrap();
+        assert_eq!(soon(bench.far.next()).await, Some(Came::Data(b"login: ".to_vec())));
+        bench.far.send(b"root\n");
+        assert_eq!(read(&mut bench.guest, 5).await, b"root\n");
+        bench.far.finish();
+        assert_eq!(soon(bench.far.next()).await, Some(Came::Finish));
+        soon(bench.served).await.unwrap();
+        assert!(bench.consoles.lease(&bench.path, false).is_ok(), "free again");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_goes_ends_the_stream_and_frees_the_console() {
+        let mut bench = bench().await;
+        drop(bench.guest);
+        assert_eq!(soon(bench.far.next()).await, Some(Came::End));
+        assert!(bench.consoles.lease(&bench.path, false).is_ok(), "before the client has finished");
+        bench.far.send(b"nobody hears this");
+        bench.far.finish();
+        assert_eq!(soon(bench.far.next()).await, Some(Came::Finish));
+    }
+
+    #[tokio::test]
+    async fn a_console_has_one_user_unless_another_forces_its_way_in() {
+        let mut bench = bench().await;
+        let refused = bench.consoles.lease(&bench.path, false).unwrap_err();
+        assert_eq!((refused.code.0, refused.origin.0), (9, 10));
+        let (lease, mut evicted) = bench.consoles.lease(&bench.path, true).unwrap();
+        assert_eq!(soon(bench.far.next()).await, Some(Came::Failure(39, 38)));
+        soon(bench.served).await.unwrap();
+        assert!(
+            bench.consoles.lease(&bench.path, false).is_err(),
+            "the loser's end does not end the winner's use"
+        );
+        assert!(evicted.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+        drop(lease);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_does_not_read_is_not_written_to_without_bound() {
+        let mut bench = bench().await;
+        for _ in 0..64 {
+            bench.far.send(&[b'x'; 64 * 1024]);
+        }
+        assert_eq!(soon(bench.far.next()).await, Some(Came::Failure(9, 38)));
+        soon(bench.served).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_leaves_the_console_free() {
+        let mut bench = bench().await;
+        bench.far.abort();
+        soon(bench.served).await.unwrap();
+        assert!(bench.consoles.lease(&bench.path, false).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_carried_like_a_socket_and_ends_with_its_master() {
+        let master =
+            rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
+        rustix::pty::grantpt(&master).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let device = Device::open(&terminal(&name)).await.unwrap();
+        let (lease, evicted) = Consoles::default().lease(Path::new(&name), false).unwrap();
+        let (stream, mut far) = far::stream();
+        let served = tokio::spawn(carry(stream, device, lease, evicted));
+        rustix::io::write(&master, b"hello\n").unwrap();
+        assert_eq!(soon(far.next()).await, Some(Came::Data(b"hello\n".to_vec())));
+        drop(master);
+        assert_eq!(soon(far.next()).await, Some(Came::End));
+        far.finish();
+        assert_eq!(soon(far.next()).await, Some(Came::Finish));
+        soon(served).await.unwrap();
+    }
+
+    #[test]
+    fn the_first_console_is_the_one_and_names_find_the_others() {
+        let xml = |devices: &str| {
+            let xml = format!(
+                "<domain type='qemu'><name>a</name><memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type></os>\
+                 <devices>{devices}</devices></domain>"
+            );
+            Domain::parse(&xml).unwrap()
+        };
+        let serial = "<serial type='pty'><source path='/dev/pts/1'/><alias name='serial0'/></serial>";
+        let console = "<console type='pty' tty='/dev/pts/2'><target type='virtio' port='0'/>\
+                       <alias name='console0'/></console>";
+        let file =
+            "<serial type='file'><source path='/tmp/x'/><target port='0'/><alias name='serial0'/></serial>";
+        let both = xml(&format!("{serial}{console}"));
+        assert_eq!(find(&xml(serial), None), Ok(terminal("/dev/pts/1")));
+        assert_eq!(find(&both, None), Ok(terminal("/dev/pts/2")));
+        assert_eq!(find(&both, Some("serial0")), Ok(terminal("/dev/pts/1")));
+        let refusal = |devices: &str, name| find(&xml(devices), name).unwrap_err().message;
+        assert_eq!(refusal("", None), "internal error: cannot find character device <null>");
+        assert_eq!(refusal(serial, Some("x")), "internal error: cannot find character device x");
+        let not_reachable = "internal error: character device serial0 is not using a PTY or UNIX socket";
+        assert_eq!(refusal(file, None), not_reachable);
+    }
+}

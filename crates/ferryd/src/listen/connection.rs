@@ -32,8 +32,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::dispatch::{self, Context};
 use crate::host::Host;
 
-pub(crate) use client::{Client, Gone};
-pub(crate) use outbound::{Answer, Broken, Encoded, Outbound, Pump, Received, Stream};
+pub(crate) use client::Client;
+pub(crate) use outbound::{Answer, Encoded, Outbound, Pump, Received, Stream};
+
+#[cfg(test)]
+pub(crate) use outbound::far;
 
 use client::Presence;
 use outbound::{CHUNKS_MAX, Debt, Order, Piece};

@@ -3,7 +3,7 @@
 //! `main` opens the doors before it says that it is ready, so that a client that connects then never finds a
 //! closed one. Each accepted connection becomes a task of [`connection`]. Nothing here knows a procedure.
 
-mod connection;
+pub(crate) mod connection;
 
 use std::fs;
 use std::io;

@@ -3,11 +3,7 @@
 //! Drivers hold a [`Client`] for what lives and dies with a connection: a migration that its coordinator guards, a
 //! guest that was started to be destroyed with its starter. It keeps no connection open.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
 use tokio::sync::watch;
 
@@ -45,37 +41,21 @@ impl Client {
     }
 
     /// Done when the connection has ended; at once when it has already.
-    pub(crate) fn gone(&self) -> Gone {
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let connection = self.connection.clone();
-        Gone(Box::pin(async move {
+        async move {
             match connection {
                 Some(mut connection) => while connection.changed().await.is_ok() {},
                 None => std::future::pending().await,
             }
-        }))
-    }
-}
-
-/// The end of a connection, to wait for.
-pub(crate) struct Gone(Pin<Box<dyn Future<Output = ()> + Send>>);
-
-impl Future for Gone {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(context)
-    }
-}
-
-impl fmt::Debug for Gone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gone")
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Poll;
 
     #[tokio::test]
     async fn a_client_has_gone_once_its_presence_ends() {

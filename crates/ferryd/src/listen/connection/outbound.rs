@@ -198,3 +198,79 @@ impl Drop for Stream {
         }
     }
 }
+
+/// The other end of a stream, for tests of those who serve one.
+#[cfg(test)]
+pub(crate) mod far {
+    use super::*;
+    use std::time::Instant;
+
+    use ferry_rpc::header::Header;
+    use ferry_rpc::procedure::Procedure;
+    use ferry_rpc::server::{Config, Event, Session};
+
+    /// What a client sees of a stream, and what it does to it.
+    pub(crate) struct FarEnd {
+        sends: Option<mpsc::UnboundedSender<Received>>,
+        pieces: mpsc::Receiver<(StreamId, Piece)>,
+        _orders: mpsc::UnboundedReceiver<Order>,
+    }
+
+    /// What came out of a stream.
+    #[derive(Debug, PartialEq, Eq)]
+    pub(crate) enum Came {
+        Data(Vec<u8>),
+        End,
+        Finish,
+        Failure(i32, i32),
+    }
+
+    /// A stream whose client is the far end.
+    pub(crate) fn stream() -> (Stream, FarEnd) {
+        let (outbound, orders) = Outbound::new();
+        let (chunks, pieces) = mpsc::channel(CHUNKS_MAX);
+        let (sends, received) = mpsc::unbounded_channel();
+        let far = FarEnd { sends: Some(sends), pieces, _orders: orders };
+        (Stream::new(id(), received, chunks, outbound), far)
+    }
+
+    /// An id as a session gives it out.
+    fn id() -> StreamId {
+        let mut session = Session::new(Instant::now(), Config::default());
+        let console = Procedure::DomainOpenConsole;
+        let (program, procedure) = (console.program().number(), console.number());
+        let call = Header { program, version: 1, procedure, kind: 0, serial: 1, status: 0 };
+        session.handle_bytes(Instant::now(), &call.frame(&[]).unwrap());
+        let Some(Event::Call(call)) = session.poll_event() else { unreachable!("a call was sent") };
+        session.reply_stream(call.id, &()).unwrap()
+    }
+
+    impl FarEnd {
+        pub(crate) fn send(&self, bytes: &[u8]) {
+            self.put(Received::Data(bytes.to_vec()));
+        }
+
+        pub(crate) fn finish(&self) {
+            self.put(Received::Finish);
+        }
+
+        pub(crate) fn abort(&mut self) {
+            self.sends = None;
+        }
+
+        /// `None` once the server has left.
+        pub(crate) async fn next(&mut self) -> Option<Came> {
+            let (_, piece) = self.pieces.recv().await?;
+            Some(match piece {
+                Piece::Data(bytes) => Came::Data(bytes),
+                Piece::End => Came::End,
+                Piece::Finish => Came::Finish,
+                Piece::Failure(error) => Came::Failure(error.code.0, error.origin.0),
+            })
+        }
+
+        fn put(&self, received: Received) {
+            self.sends.as_ref().unwrap().send(received).unwrap();
+        }
+    }
+}
