@@ -2,12 +2,14 @@
 //!
 //! Drivers [emit](Hub::emit); `dispatch` registers and deregisters for clients; a connection that ends is
 //! [forgotten](Hub::forget). One event is one message for each registration that it fits, so a client that
-//! registered for a domain and for all of them hears twice, as from stock. Messages to one connection keep the
-//! order in which they were emitted. Nothing here waits: a client that does not read is the connection's matter.
+//! registered for a domain and for all of them hears twice, as from stock. Messages to one connection keep
+//! the order in which they were emitted. Nothing here waits: a client that does not read is the connection's
+//! matter.
 //!
-//! Two styles share the table. New clients get a callback id for each registration, from one counter for the whole
-//! daemon; old ones name the event itself and get messages without an id. Of the old messages only the lifecycle
-//! one is spoken. Any event that exists may be registered for; those without a variant here never come.
+//! Two styles share the table. New clients get a callback id for each registration, from one counter for the
+//! whole daemon; old ones name the event itself and get messages without an id. Of the old messages only the
+//! lifecycle one is spoken. Any event that exists may be registered for; those without a variant here never
+//! come.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -114,7 +116,8 @@ impl Hub {
     /// Registers in the new style; the answer is the callback id.
     ///
     /// # Errors
-    /// 1/7 for an event that does not exist, 8/0 for one that the client is registered for with the same filter.
+    /// 1/7 for an event that does not exist, 8/0 for one that the client is registered for with the same
+    /// filter.
     pub(crate) fn register(
         &self,
         client: &Client,

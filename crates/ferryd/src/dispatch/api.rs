@@ -1,7 +1,8 @@
 //! Refusal of procedures that are not built, by the name and component that stock would show.
 //!
-//! A procedure that changes something carries its public name in the protocol's table. The others' follow from the
-//! protocol's name by a rule and a few exceptions: `connect_get_all_domain_stats` is `virConnectGetAllDomainStats`.
+//! A procedure that changes something carries its public name in the protocol's table. The others' follow
+//! from the protocol's name by a rule and a few exceptions: `connect_get_all_domain_stats` is
+//! `virConnectGetAllDomainStats`.
 
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::procedure::{Access, Procedure, Program};

@@ -16,8 +16,8 @@ use super::machine::Machine;
 use super::{Context, accept_flags, int};
 use crate::probe::DEFAULT_EMULATOR;
 
-/// The release of libvirt whose protocol is spoken, as `major * 1000000 + minor * 1000 + release`. Clients and
-/// stock daemons decide by it what they may send.
+/// The release of libvirt whose protocol is spoken, as `major * 1000000 + minor * 1000 + release`. Clients
+/// and stock daemons decide by it what they may send.
 const LIBRARY_VERSION: u64 = 11_003_000;
 
 /// The only host that there is: the one that the client is connected to.
@@ -29,7 +29,8 @@ const EMULATED_VCPUS_MAX: i32 = 16;
 /// Opens a connection.
 ///
 /// # Errors
-/// 1/7 when it is open already or no name was given, 5/0 for another hypervisor or host, 1/0 for another path.
+/// 1/7 when it is open already or no name was given, 5/0 for another hypervisor or host, 1/0 for another
+/// path.
 pub(crate) fn open(call: &ConnectOpen, gate: &mut Gate) -> Result<(), Error> {
     if !gate.is_open() {
         check_name(call.name.as_deref())?;
@@ -63,8 +64,8 @@ fn check_name(name: Option<&str>) -> Result<(), Error> {
     }
 }
 
-/// Nobody has to prove who they are: the sockets' owners and modes have done that, or the operator has decided that
-/// whoever reaches the TCP port may.
+/// Nobody has to prove who they are: the sockets' owners and modes have done that, or the operator has
+/// decided that whoever reaches the TCP port may.
 pub(super) fn auth_list(_: &Context, _: AuthList) -> Result<AuthListReply, Error> {
     Ok(AuthListReply { types: vec![AuthType::NONE] })
 }
@@ -148,7 +149,8 @@ pub(super) fn uri(_: &Context, _: ConnectGetUri) -> Result<String, Error> {
     Ok(URI.to_owned())
 }
 
-/// Stock's answer for a connection that ends in the hypervisor's own daemon; a client adds what it knows of the way.
+/// Stock's answer for a connection that ends in the hypervisor's own daemon; a client adds what it knows of
+/// the way.
 pub(super) fn is_secure(_: &Context, _: ConnectIsSecure) -> Result<bool, Error> {
     Ok(true)
 }

@@ -5,8 +5,9 @@
 //!   client ◀──data──────────────  device       another client forces its way in: failed
 //! ```
 //!
-//! A console has one user at a time. What the guest writes waits in QEMU for a slow client; what a client writes waits
-//! here for a guest that does not read, up to a bound, and no other call of the connection waits with it.
+//! A console has one user at a time. What the guest writes waits in QEMU for a slow client; what a client
+//! writes waits here for a guest that does not read, up to a bound, and no other call of the connection waits
+//! with it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -178,7 +179,8 @@ impl Device {
                 let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let read = File::from(rustix::fs::open(path, flags, Mode::empty())?);
                 let write = read.try_clone()?;
-                // A pipe's ends do for a terminal: all that they ask for is a descriptor that can be waited for.
+                // A pipe's ends do for a terminal: all that they ask for is a descriptor that can be waited
+                // for.
                 Ok(Device {
                     reader: Box::new(pipe::Receiver::from_file_unchecked(read)?),
                     writer: Box::new(pipe::Sender::from_file_unchecked(write)?),

@@ -18,7 +18,8 @@ pub(super) async fn define(context: Context, call: DomainDefineXml) -> Result<Do
     keep(context, &call.xml).await
 }
 
-/// Keeps a definition. One that is to be validated needs nothing more: what is not known is refused in any case.
+/// Keeps a definition. One that is to be validated needs nothing more: what is not known is refused in any
+/// case.
 pub(super) async fn define_with_flags(
     context: Context,
     call: DomainDefineXmlFlags,
@@ -34,7 +35,8 @@ async fn keep(context: Context, xml: &str) -> Result<DomainRef, Error> {
     claim.handle().ask(|reply| Request::Define { domain, reply }).await
 }
 
-/// Forgets a definition. NVRAM, TPM state, snapshots and saved states that it asks to forget too do not exist.
+/// Forgets a definition. NVRAM, TPM state, snapshots and saved states that it asks to forget too do not
+/// exist.
 pub(super) async fn undefine(context: Context, call: DomainUndefineFlags) -> Result<(), Error> {
     let flags = call.flags.accept(UndefineFlags::ALL, "qemuDomainUndefineFlags")?;
     refuse_both(
@@ -118,7 +120,8 @@ pub(super) fn metadata(context: &Context, call: DomainGetMetadata) -> Result<Str
     }
 }
 
-/// The prefix of an element's name, empty when there is none, and the namespace that the element declares for it.
+/// The prefix of an element's name, empty when there is none, and the namespace that the element declares for
+/// it.
 fn namespace(element: &Element) -> Option<(&str, &str)> {
     match element.name.split_once(':') {
         Some((prefix, _)) => Some((prefix, element.attribute(&format!("xmlns:{prefix}"))?)),

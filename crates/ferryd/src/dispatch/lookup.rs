@@ -70,7 +70,8 @@ fn views(context: &Context) -> impl Iterator<Item = Arc<View>> {
     context.host.registry.all().into_iter().map(|(_, view)| view)
 }
 
-/// Whether a domain passes. Flags stand in groups: none of a group lets all pass, else one of those given must fit.
+/// Whether a domain passes. Flags stand in groups: none of a group lets all pass, else one of those given
+/// must fit.
 fn is_listed(view: &View, flags: ListFlags) -> bool {
     let state = |state| view.state == state;
     let other = ![DomainState::RUNNING, DomainState::PAUSED, DomainState::SHUTOFF].contains(&view.state);

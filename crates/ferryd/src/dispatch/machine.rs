@@ -1,7 +1,8 @@
-//! The machine that the daemon runs on, as /proc and /sys show it. Read anew at every question; nothing is remembered.
+//! The machine that the daemon runs on, as /proc and /sys show it. Read anew at every question; nothing is
+//! remembered.
 //!
-//! [`super::node`] and [`super::connect`] ask. What a kernel does not show is taken as the smallest machine: one
-//! processor, one cell. The root folder is a parameter so that tests can show a machine of their own.
+//! [`super::node`] and [`super::connect`] ask. What a kernel does not show is taken as the smallest machine:
+//! one processor, one cell. The root folder is a parameter so that tests can show a machine of their own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -141,8 +142,8 @@ impl Machine {
         nodes.iter().map(|node| cell(*node)).collect()
     }
 
-    /// Cells, sockets, cores and threads. Where the machine is not even, stock calls it one socket of as many cores
-    /// as there are processors, because clients multiply.
+    /// Cells, sockets, cores and threads. Where the machine is not even, stock calls it one socket of as many
+    /// cores as there are processors, because clients multiply.
     pub(super) fn topology(&self) -> Topology {
         let (mut sockets, mut cores, mut threads) = (0, 0, 0);
         let cells = self.cells();

@@ -1,4 +1,5 @@
-//! Snapshots and checkpoints. There are none: lists are empty, look-ups miss, and what would make one is not built.
+//! Snapshots and checkpoints. There are none: lists are empty, look-ups miss, and what would make one is not
+//! built.
 //!
 //! Clients ask before they undefine or show a domain, so the questions have answers.
 

@@ -149,7 +149,8 @@ fn allowed(domain: &Domain, len: usize) -> Vec<u8> {
     map
 }
 
-/// The CPU time of a thread in nanoseconds, and the processor that it was on last: fields 14, 15 and 39 of proc(5).
+/// The CPU time of a thread in nanoseconds, and the processor that it was on last: fields 14, 15 and 39 of
+/// proc(5).
 fn thread(pid: i32, thread: i32) -> Option<(u64, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;

@@ -5,14 +5,14 @@
 //!   socket ◀──bytes── Session ◀─Answer────────┘    events ──▶ Session    streams ◀──▶ Session
 //! ```
 //!
-//! Every call runs as a task of its own, so one that takes minutes holds up nobody, and pings are answered meanwhile.
-//! Only opening and closing are done here, in the order in which they came, because the [`Gate`] depends on them. The
-//! task waits for nothing but its socket, its queues and its deadline; whoever does not read what it is sent is let go
-//! by the session's bound.
+//! Every call runs as a task of its own, so one that takes minutes holds up nobody, and pings are answered
+//! meanwhile. Only opening and closing are done here, in the order in which they came, because the [`Gate`]
+//! depends on them. The task waits for nothing but its socket, its queues and its deadline; whoever does not
+//! read what it is sent is let go by the session's bound.
 //!
-//! When the connection ends, for whatever reason, everything that hangs on it is released: event registrations,
-//! streams, and what drivers hold for the [`Client`]. Calls under way are carried out all the same; their answers go
-//! nowhere.
+//! When the connection ends, for whatever reason, everything that hangs on it is released: event
+//! registrations, streams, and what drivers hold for the [`Client`]. Calls under way are carried out all the
+//! same; their answers go nowhere.
 
 mod client;
 mod outbound;

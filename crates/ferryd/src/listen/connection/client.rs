@@ -1,7 +1,7 @@
 //! Who is on a connection, and whether they still are.
 //!
-//! Drivers hold a [`Client`] for what lives and dies with a connection: a migration that its coordinator guards, a
-//! guest that was started to be destroyed with its starter. It keeps no connection open.
+//! Drivers hold a [`Client`] for what lives and dies with a connection: a migration that its coordinator
+//! guards, a guest that was started to be destroyed with its starter. It keeps no connection open.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! What others send to a connection: answers, events, and the bytes of streams.
 //!
-//! Answers and events go through a queue that the connection's task empties at once into its session, which bounds
-//! what a client may leave unread. Bytes of streams go through a short queue that is read only while little waits to be
-//! written, so a producer is held up by a slow client instead of filling memory.
+//! Answers and events go through a queue that the connection's task empties at once into its session, which
+//! bounds what a client may leave unread. Bytes of streams go through a short queue that is read only while
+//! little waits to be written, so a producer is held up by a slow client instead of filling memory.
 
 use std::pin::Pin;
 
@@ -129,8 +129,8 @@ pub(crate) enum Received {
 #[derive(Debug)]
 pub(crate) struct Broken;
 
-/// One open stream, as its server sees it. It ends with [`Stream::finish`] or [`Stream::fail`]; one that is dropped
-/// before fails.
+/// One open stream, as its server sees it. It ends with [`Stream::finish`] or [`Stream::fail`]; one that is
+/// dropped before fails.
 #[derive(Debug)]
 pub(crate) struct Stream {
     id: StreamId,
@@ -152,8 +152,8 @@ impl Stream {
         Stream { id, received, pieces, outbound, handed_out: 0, over: false }
     }
 
-    /// The next from the client; `None` when the stream is broken. What was handed out before counts as used up,
-    /// and the client may send as much again. May be dropped while it waits.
+    /// The next from the client; `None` when the stream is broken. What was handed out before counts as used
+    /// up, and the client may send as much again. May be dropped while it waits.
     pub(crate) async fn next(&mut self) -> Option<Received> {
         if self.handed_out > 0 {
             self.outbound.order(Order::Consumed(self.id, self.handed_out));
