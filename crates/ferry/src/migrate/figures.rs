@@ -85,9 +85,6 @@ impl Figures {
 /// The line of a progress display.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.total == 0 {
-            return f.write_str("starting");
-        }
         write!(f, "{} left", Bytes(self.remaining))?;
         if let Some(rate) = self.rate {
             write!(f, ", {}/s", Bytes(rate))?;
@@ -174,7 +171,6 @@ mod tests {
         assert_eq!((figures.rate, figures.dirty_rate, figures.pause_ms), (Some(9), Some(6144), Some(300)));
         assert_eq!((figures.throttle_percent, figures.done_permille()), (20, 600));
         assert_eq!(Figures::read(&[]), Figures::default());
-        assert_eq!(Figures::default().to_string(), "starting");
     }
 
     #[test]

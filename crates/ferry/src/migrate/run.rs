@@ -195,9 +195,12 @@ async fn poll(source: Connection, domain: DomainRef, period: Duration, tell: mps
         ticks.tick().await;
         if let Ok((kind, params)) = source.job_stats(&domain, JobStatsFlags::NONE).await
             && kind != JobType::NONE
-            && tell.send(News::Figures(Figures::read(&params))).is_err()
         {
-            return;
+            let figures = Figures::read(&params);
+            // Before QEMU has counted the memory there is nothing to see.
+            if figures.total > 0 && tell.send(News::Figures(figures)).is_err() {
+                return;
+            }
         }
     }
 }
