@@ -33,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) migration_host: Option<String>,
     /// Address on which incoming guests are received. Unset: all.
     pub(crate) migration_address: Option<String>,
+    /// Where the daemon of another host can ask this one about a migration: `tcp:HOST:PORT`. Empty: where this
+    /// daemon listens on TCP.
+    pub(crate) control_addresses: Vec<String>,
     /// First and last TCP port for incoming guests.
     pub(crate) migration_port_min: u16,
     /// See `migration_port_min`.
@@ -63,6 +66,7 @@ impl Default for Config {
             group: None,
             migration_host: None,
             migration_address: None,
+            control_addresses: Vec::new(),
             migration_port_min: 49152,
             migration_port_max: 49215,
             networks: BTreeMap::new(),

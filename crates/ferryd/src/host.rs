@@ -3,9 +3,10 @@
 //! Made once by `main`, borrowed by everybody. It holds things together and decides nothing.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ferry_domxml::Domain;
 use ferry_qemu::capabilities::Capabilities;
@@ -37,6 +38,8 @@ pub(crate) struct Host {
     /// Who uses which guest's console.
     pub(crate) consoles: Consoles,
     pub(crate) ports: PortPool,
+    /// Where the TCP door is, once it is open.
+    pub(crate) tcp_address: OnceLock<SocketAddr>,
     store: Arc<Store>,
     capabilities: CapabilityCache,
 }
@@ -61,6 +64,7 @@ impl Host {
             account,
             registry: Arc::default(),
             events: Hub::default(),
+            tcp_address: OnceLock::new(),
             consoles: Consoles::default(),
             store: Arc::new(store),
         }

@@ -9,6 +9,7 @@ mod config;
 mod dispatch;
 mod driver;
 mod events;
+mod handover;
 mod host;
 mod layout;
 mod listen;
@@ -111,6 +112,9 @@ async fn serve(cli: Cli) -> Result<(), StartError> {
     )
     .await?;
     let tcp = doors.tcp_address();
+    if let Some(bound) = tcp {
+        host.tcp_address.get_or_init(|| bound);
+    }
     let served = doors.serve(&host);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

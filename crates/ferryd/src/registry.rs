@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ferry_migration::MigrationId;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use uuid::Uuid;
 
@@ -21,6 +22,8 @@ pub(crate) struct Registry {
 struct Inner {
     by_uuid: BTreeMap<Uuid, Entry>,
     by_name: HashMap<String, Uuid>,
+    /// Whose guest a migration moves.
+    by_migration: HashMap<MigrationId, Uuid>,
     last_id: i32,
 }
 
@@ -74,6 +77,13 @@ impl Registry {
         let found = inner.by_name.get(name).and_then(|uuid| inner.by_uuid.get(uuid));
         let handle = found.map(|entry| entry.handle.clone());
         handle.ok_or_else(|| no_domain(format!("no domain with matching name '{name}'")))
+    }
+
+    /// The domain with this UUID, be it one whose guest has left and whose coordinator does not know it yet.
+    pub(crate) fn by_uuid_or_gone(&self, uuid: Uuid, name: &str) -> Result<DomainHandle, Error> {
+        let inner = self.lock();
+        let handle = inner.by_uuid.get(&uuid).map(|entry| entry.handle.clone());
+        handle.ok_or_else(|| no_domain(format!("no domain with matching uuid '{uuid}' ({name})")))
     }
 
     /// The domain with this UUID. `name` is what the caller believes, for the error's text only.
@@ -139,6 +149,23 @@ impl Registry {
         entry.claims += 1;
         let handle = entry.handle.clone();
         Ok(Claim { registry: Arc::clone(self), uuid, handle })
+    }
+
+    /// The domain that this migration moves, as far as its driver still has to do with it.
+    pub(crate) fn by_migration(&self, id: MigrationId) -> Option<DomainHandle> {
+        let inner = self.lock();
+        let uuid = inner.by_migration.get(&id)?;
+        inner.by_uuid.get(uuid).map(|entry| entry.handle.clone())
+    }
+
+    /// The other daemon of migration `id` may ask for the domain `uuid` from now on.
+    pub(crate) fn enlist(&self, id: MigrationId, uuid: Uuid) {
+        self.lock().by_migration.insert(id, uuid);
+    }
+
+    /// Both daemons know the end of migration `id`.
+    pub(crate) fn strike(&self, id: MigrationId) {
+        self.lock().by_migration.remove(&id);
     }
 
     /// Forgets the domain if it is neither defined nor running nor claimed. A driver calls this when its guest

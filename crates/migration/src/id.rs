@@ -92,6 +92,11 @@ impl Secret {
         hex(&self.0)
     }
 
+    /// The 16 bytes, for the wire between the two daemons. Never to be logged.
+    pub const fn to_bytes(&self) -> [u8; 16] {
+        self.0
+    }
+
     /// Whether `other` is the same secret; takes the same time whichever byte differs.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0.iter()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0

@@ -12,6 +12,8 @@ pub enum Program {
     Remote,
     /// The QEMU extras, 0x20008087.
     Qemu,
+    /// What two Ferry daemons say to each other about a migration, 0x46657272. No stock program has it.
+    Ferry,
 }
 
 impl Program {
@@ -21,6 +23,7 @@ impl Program {
         match self {
             Self::Remote => 0x2000_8086,
             Self::Qemu => 0x2000_8087,
+            Self::Ferry => 0x4665_7272,
         }
     }
 
@@ -30,6 +33,7 @@ impl Program {
         match number {
             0x2000_8086 => Some(Self::Remote),
             0x2000_8087 => Some(Self::Qemu),
+            0x4665_7272 => Some(Self::Ferry),
             _ => None,
         }
     }
@@ -179,7 +183,7 @@ mod tests {
         for procedure in Procedure::ALL {
             assert_eq!(Procedure::from_number(procedure.program(), procedure.number()), Some(*procedure));
         }
-        assert_eq!(Procedure::ALL.len(), 276);
+        assert_eq!(Procedure::ALL.len(), 277);
     }
 
     #[test]

@@ -145,6 +145,7 @@ mod migrate;
 mod migrate_v3;
 mod network;
 mod node;
+mod handover;
 mod qemu;
 mod reference;
 mod register;
@@ -176,6 +177,7 @@ pub use migrate::*;
 pub use migrate_v3::*;
 pub use network::*;
 pub use node::*;
+pub use handover::*;
 pub use qemu::*;
 pub use register::*;
 pub use save::*;
@@ -214,6 +216,7 @@ const FAMILIES: &[&[Layout]] = &[
     host::CALLS,
     host::EVENTS,
     qemu::CALLS,
+    handover::CALLS,
 ];
 
 #[cfg(test)]

@@ -217,8 +217,9 @@ async fn confirm_with(
     cancelled: bool,
 ) -> Result<(), Error> {
     let cookie = cookie.0;
-    context
-        .domain(domain)?
+    // The two daemons may have settled it between themselves, and the domain be gone from here.
+    let handle = context.host.registry.by_uuid_or_gone(domain.uuid, &domain.name)?;
+    handle
         .ask(|reply| Request::Migrate(MigrateRequest::Confirm { parameters, cookie, cancelled, reply }))
         .await
 }

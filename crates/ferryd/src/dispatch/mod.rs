@@ -1,21 +1,23 @@
 //! What a call means: from a procedure and its arguments to an answer.
 //!
-//! A connection hands over every call that its gate lets pass. One file for each family of procedures decodes nothing
-//! and encodes nothing itself: the table below pairs a procedure with its handler, and the types of `rpc::proto` see
-//! to it that arguments and reply are the procedure's own. Three kinds of handlers:
+//! A connection hands over every call that its gate lets pass. One file for each family of procedures decodes
+//! nothing and encodes nothing itself: the table below pairs a procedure with its handler, and the types of
+//! `rpc::proto` see to it that arguments and reply are the procedure's own. Three kinds of handlers:
 //!
 //! - **read**: answers from a view or from what the host knows, at once. It can never wait behind a job.
 //! - **ask**: waits: for a domain's driver, for QEMU, for a probe.
 //! - **stream**: as ask, and hands back who serves the stream once the answer is out.
 //!
-//! Flags that a procedure does not know are refused before anything else, with stock's text. Procedures without a row are
-//! refused with code 3, which clients take as "not supported". Nothing here changes a domain; its driver does.
+//! Flags that a procedure does not know are refused before anything else, with stock's text. Procedures
+//! without a row are refused with code 3, which clients take as "not supported". Nothing here changes a
+//! domain; its driver does.
 
 mod api;
 mod connect;
 mod console;
 mod define;
 mod event;
+mod handover;
 mod info;
 mod job;
 mod lifecycle;
@@ -220,6 +222,7 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainMigrateFinish3Params => migrate::finish,
             DomainMigrateConfirm3Params => migrate::confirm,
             DomainMigrateStartPostCopy => migrate::start_postcopy,
+            HandoverTell => handover::tell,
 
             DomainMigrateBegin3 => migrate::begin_plain,
             DomainMigratePrepare3 => migrate::prepare_plain,
@@ -288,7 +291,8 @@ fn running(view: &View) -> Result<&Live, Error> {
     view.live.as_ref().ok_or_else(refuse::not_running)
 }
 
-/// The definition that a question means: the running one or the stored one; without a word, the one that counts now.
+/// The definition that a question means: the running one or the stored one; without a word, the one that
+/// counts now.
 ///
 /// # Errors
 /// 55/20 when it does not exist, 8/20 when both are meant.

@@ -28,10 +28,13 @@ impl Driver {
             self.config = Some(Arc::new(config));
             self.autostart = autostart;
         }
-        match found.guest {
-            None => Ok(()),
-            Some(record) => self.adopt_guest(record).await,
+        if let Some(record) = found.guest {
+            self.adopt_guest(record).await?;
         }
+        for left in found.migrations {
+            self.adopt_migration(left).await;
+        }
+        Ok(())
     }
 
     async fn adopt_guest(&mut self, record: GuestRecord) -> Result<(), Error> {

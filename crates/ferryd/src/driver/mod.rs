@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferry_domxml::Domain;
+use ferry_migration::message::Word;
 use ferry_migration::stats::JobStats;
 use ferry_migration::{Epoch, policy, source};
 use ferry_qmp::Event;
@@ -35,7 +36,7 @@ use crate::events::DomainEvent;
 use crate::host::Host;
 
 pub(crate) use guest::Guest;
-pub(crate) use request::{DomainHandle, Reply, Request, WhichJob};
+pub(crate) use request::{DomainHandle, Reply, Request, Told, WhichJob};
 pub(crate) use view::{Live, View};
 
 /// Starts the driver of a domain that is neither defined nor running yet.
@@ -55,8 +56,12 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         reason: ShutoffReason::UNKNOWN.0,
         guest: None,
         migration: None,
+        settling: Vec::new(),
+        waiting: None,
+        answering: None,
         epoch: Epoch::default(),
         offered: None,
+        offer_heard: false,
         offline: None,
         arriving: None,
         opening: Vec::new(),
@@ -82,10 +87,18 @@ pub(crate) struct Driver {
     reason: i32,
     guest: Option<Guest>,
     migration: Option<migrate::Migration>,
+    /// Earlier ones that have ended here, and whose end the other side has not acknowledged.
+    settling: Vec<migrate::Migration>,
+    /// The present one, while one of those that settle is at work.
+    waiting: Option<migrate::Migration>,
+    /// While the other daemon is being answered: what the machine says goes into the answer.
+    answering: Option<Vec<Word>>,
     /// Of the guest's last migration that this host knows.
     epoch: Epoch,
     /// Names that Begin gave out without opening a job.
     offered: Option<migrate::Names>,
+    /// The destination has spoken of that offer.
+    offer_heard: bool,
     /// A definition that is coming without its guest, and its name on the source.
     offline: Option<migrate::Offline>,
     /// Names of the migration that is coming in; made here for a stock source.
@@ -134,7 +147,8 @@ impl Driver {
     }
 
     async fn wake(&mut self) -> Wake {
-        let due = self.migration.as_ref().and_then(migrate::Migration::due);
+        let migrations = self.migration.iter().chain(&self.settling);
+        let due = migrations.filter_map(migrate::Migration::due).min();
         let timer = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -216,6 +230,11 @@ impl Driver {
             }
             Request::StartPostcopy { reply } => self.start_postcopy(reply).await,
             Request::Migrate(request) => self.handle_migrate(request).await,
+            Request::Told { told, reply } => {
+                let words = self.told(told).await;
+                self.answer(reply, Ok(words));
+            }
+            Request::Heard { id, words } => self.heard(id, words).await,
             Request::ClientGone { client } => self.handle_client_gone(client).await,
             Request::Adopt { found, reply } => {
                 let outcome = self.adopt(*found).await;
@@ -235,7 +254,7 @@ impl Driver {
             config: self.config.clone(),
             live: self.guest.as_ref().map(Guest::live),
             autostart: self.autostart,
-            busy: self.migration.is_some() || self.offline.is_some(),
+            busy: self.migration.is_some() || self.offline.is_some() || !self.settling.is_empty(),
             doubt,
             downtime_ms_max: self.limits.downtime_ms.unwrap_or(policy::DOWNTIME_MS_LAST),
             speed_mib_max: self.limits.speed_mib.unwrap_or(policy::UNLIMITED_MIB),

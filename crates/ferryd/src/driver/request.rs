@@ -6,11 +6,14 @@
 use std::sync::Arc;
 
 use ferry_domxml::Domain;
+use ferry_migration::message::Word;
 use ferry_migration::stats::JobStats;
+use ferry_migration::{MigrationId, Secret};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{DestroyFlags, ShutdownFlags, StartFlags, UndefineFlags};
 use ferry_rpc::proto::DomainRef;
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::View;
 use super::migrate::MigrateRequest;
@@ -59,10 +62,25 @@ pub(crate) enum Request {
     StartPostcopy { reply: Reply<()> },
     /// A phase of a migration.
     Migrate(MigrateRequest),
+    /// The other daemon of a migration says something; the answer is what this side says to it.
+    Told { told: Told, reply: Reply<Vec<Word>> },
+    /// What the other daemon answered to something that this side said.
+    Heard { id: MigrationId, words: Vec<Word> },
     /// A connection on which something of this domain hangs has closed.
     ClientGone { client: u64 },
     /// Take over what a former daemon left: a definition, a running QEMU, a migration's journal.
     Adopt { found: Box<Found>, reply: Reply<()> },
+}
+
+/// What the other daemon of a migration says, not yet believed.
+pub(crate) struct Told {
+    pub(crate) id: MigrationId,
+    pub(crate) secret: Secret,
+    /// Who says it.
+    pub(crate) host: Uuid,
+    pub(crate) word: Word,
+    /// The cookie of Perform, beside a grant.
+    pub(crate) cookie: Vec<u8>,
 }
 
 /// Which job's statistics are wanted.

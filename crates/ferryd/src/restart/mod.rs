@@ -4,18 +4,21 @@
 //! QEMU that still lives is connected to, one that does not is settled as ended. A run folder that no record knows
 //! belongs to a QEMU that was never told to run a CPU: it is ended.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_domxml::Domain;
-use ferry_migration::Epoch;
+use ferry_migration::journal::{Record, Status};
+use ferry_migration::{Epoch, MigrationId};
 use ferry_qmp::commands::run::Quit;
-use ferry_store::{GuestRecord, StoreError};
+use ferry_store::{GuestRecord, JournalEntry, Role, StoreError};
 use thiserror::Error;
 
 use crate::driver::Request;
+use crate::driver::migrate::Beside;
 use crate::host::Host;
 use crate::perform::monitor::Monitor;
 use crate::process::boot_id;
@@ -29,6 +32,20 @@ pub(crate) struct Found {
     pub(crate) guest: Option<GuestRecord>,
     /// Of its last migration.
     pub(crate) epoch: Epoch,
+    /// Migrations whose end one of the two sides does not know, oldest first.
+    pub(crate) migrations: Vec<Left>,
+}
+
+/// What the journal says of one migration.
+#[derive(Debug, Clone)]
+pub(crate) struct Left {
+    pub(crate) id: MigrationId,
+    pub(crate) epoch: Epoch,
+    pub(crate) status: Status,
+    /// What stands beside the last record.
+    pub(crate) beside: Beside,
+    /// When the first record was written, in milliseconds since 1970.
+    pub(crate) started_ms: u64,
 }
 
 /// How many domains there are.
@@ -51,18 +68,20 @@ pub(crate) enum RestartError {
         #[source]
         source: io::Error,
     },
+    #[error("the journal of migration {migration:032x} is damaged: {reason}")]
+    Journal { migration: u128, reason: String },
     #[error("the stored definition of domain '{name}' cannot be read: {reason}")]
     Damaged { name: String, reason: String },
 }
 
 /// Gives every domain of this host its driver.
 pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartError> {
-    let stored = host.store(|store| Ok((store.definitions()?, store.guests()?))).await;
-    let (definitions, guests) = stored.map_err(RestartError::Read)?;
+    let stored = host.store(|store| Ok((store.definitions()?, store.guests()?, store.journal()?))).await;
+    let (definitions, guests, journal) = stored.map_err(RestartError::Read)?;
     let mut known: Vec<PathBuf> = guests.iter().map(|guest| guest.run_dir.clone()).collect();
     known.sort();
 
-    let mut found = std::collections::BTreeMap::<uuid::Uuid, (String, Found)>::new();
+    let mut found = BTreeMap::<uuid::Uuid, (String, Found)>::new();
     for definition in definitions {
         let parsed = Domain::parse(&definition.xml).map_err(|error| RestartError::Damaged {
             name: definition.name.clone(),
@@ -76,6 +95,12 @@ pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartErr
         let entry = found.entry(guest.uuid).or_default();
         entry.0.clone_from(&guest.name);
         entry.1.guest = Some(guest);
+    }
+
+    for (uuid, left) in unfinished(host, journal).await? {
+        // A domain that is neither defined nor running is known here by its UUID only.
+        let entry = found.entry(uuid).or_insert_with(|| (uuid.to_string(), Found::default()));
+        entry.1.migrations.push(left);
     }
 
     let mut adopted = Vec::new();
@@ -100,6 +125,46 @@ pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartErr
         defined: all.iter().filter(|(_, view)| view.config.is_some()).count(),
         running: all.iter().filter(|(_, view)| view.live.is_some()).count(),
     })
+}
+
+/// Folds the journal: what is settled is dropped, the rest is given to the domains' drivers.
+async fn unfinished(
+    host: &Arc<Host>,
+    journal: Vec<JournalEntry>,
+) -> Result<Vec<(uuid::Uuid, Left)>, RestartError> {
+    let mut by_id = BTreeMap::<u128, Vec<JournalEntry>>::new();
+    for entry in journal {
+        by_id.entry(entry.migration).or_default().push(entry);
+    }
+    let mut left = Vec::new();
+    for (migration, entries) in by_id {
+        let damaged = |reason: String| RestartError::Journal { migration, reason };
+        let records = entries.iter().map(record).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
+        let status = Status::fold(records).map_err(|error| damaged(error.to_string()))?;
+        let (Some(status), Some(first), Some(last)) = (status, entries.first(), entries.last()) else {
+            continue;
+        };
+        if status.is_settled() {
+            host.store(move |store| store.purge(migration)).await.map_err(RestartError::Read)?;
+            continue;
+        }
+        let beside = serde_json::from_value(last.body.clone()).map_err(|error| damaged(error.to_string()))?;
+        let id = MigrationId::from_bytes(migration.to_be_bytes());
+        let left_behind = Left { id, epoch: Epoch(last.epoch), status, beside, started_ms: first.at_ms };
+        left.push((last.domain, left_behind));
+    }
+    left.sort_by_key(|(_, left)| left.epoch);
+    Ok(left)
+}
+
+/// A stored record, as the machines know it.
+fn record(entry: &JournalEntry) -> Result<Record, String> {
+    let kind = serde_json::Value::from(entry.kind.as_str());
+    match entry.role {
+        Role::Source => serde_json::from_value(kind).map(Record::Source),
+        Role::Destination => serde_json::from_value(kind).map(Record::Destination),
+    }
+    .map_err(|error| error.to_string())
 }
 
 /// Ends every QEMU of ours that no record knows: the daemon died between its start and its record, so no CPU of it

@@ -1,4 +1,4 @@
-//! Every procedure and event that a stock client may use: number, name, priority, stream, access.
+//! Every procedure and event that a stock client or another Ferry may use: number, name, priority, stream, access.
 //!
 //! The rows follow the protocol description of libvirt 11.3.0. Who may call what on a read-only connection, and
 //! the name and origin of the refusal, were asked of a stock 9.0 daemon, call by call.
@@ -283,4 +283,5 @@ procedures! {
     Qemu 3 QemuDomainAgentCommand = domain_agent_command, Low, None, [write NONE "virDomainQemuAgentCommand"];
     Qemu 4 QemuConnectDomainMonitorEventRegister = connect_domain_monitor_event_register, High, None, [write NONE "virConnectDomainQemuMonitorEventRegister"];
     Qemu 5 QemuConnectDomainMonitorEventDeregister = connect_domain_monitor_event_deregister, High, None, [read];
+    Ferry 1 HandoverTell = handover_tell, High, None, [write NONE "ferryHandoverTell"];
 }

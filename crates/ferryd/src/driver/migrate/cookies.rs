@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{Migration, Names};
 use crate::driver::Driver;
+use crate::handover::Peer as Other;
 
 /// What this side switches on by itself, as the source or as the destination.
 const AUTO_SOURCE: &str = "pause-before-switchover";
@@ -26,7 +27,18 @@ pub(super) struct Offer {
     pub(super) hostname: Option<String>,
     /// The names of the migration; nothing from a stock source.
     pub(super) names: Option<Names>,
-    pub(super) peer: Peer,
+    /// Where the source's daemon can be asked.
+    pub(super) peer: Option<Other>,
+    /// What the source is when it cannot be asked.
+    pub(super) without_address: Peer,
+}
+
+/// What Perform learns from Prepare's cookie.
+pub(super) struct Answered {
+    /// Where the destination's daemon can be asked.
+    pub(super) peer: Option<Other>,
+    /// What the destination is when it cannot be asked.
+    pub(super) without_address: Peer,
 }
 
 /// What Finish learns from Perform's cookie.
@@ -48,7 +60,7 @@ impl Delivery {
 pub(super) fn begin(driver: &Driver, names: &Names, parameters: &Parameters) -> Vec<u8> {
     let mut cookie = Cookie::new(common(driver));
     cookie.features.push(Feature::Lockstate);
-    cookie.handover = Some(handover(names, None));
+    cookie.handover = Some(handover(driver, names, None));
     if !parameters.is_offline() {
         cookie.capabilities = Some(capabilities(driver, AUTO_SOURCE));
         cookie.cpu = driver
@@ -63,7 +75,7 @@ pub(super) fn begin(driver: &Driver, names: &Names, parameters: &Parameters) -> 
 /// Prepare's cookie.
 pub(super) fn prepared(driver: &Driver, source_name: &str, names: Option<&Names>, offline: bool) -> Vec<u8> {
     let mut cookie = Cookie::new(Common { name: source_name.to_owned(), ..common(driver) });
-    cookie.handover = names.map(|names| handover(names, None));
+    cookie.handover = names.map(|names| handover(driver, names, None));
     if !offline {
         cookie.capabilities = Some(capabilities(driver, AUTO_DESTINATION));
     }
@@ -74,7 +86,7 @@ pub(super) fn prepared(driver: &Driver, source_name: &str, names: Option<&Names>
 pub(super) fn performed(driver: &Driver) -> Vec<u8> {
     let mut cookie = Cookie::new(common(driver));
     if let Some(Migration::Out(outgoing)) = &driver.migration {
-        cookie.handover = Some(handover(&outgoing.names, Some(Says::Granted)));
+        cookie.handover = Some(handover(driver, &outgoing.names, Some(Says::Granted)));
         cookie.statistics = Some(outgoing.stats);
         if outgoing.parameters().flags.contains(MigrateFlags::PERSIST_DEST) {
             cookie.features.push(Feature::Persistent);
@@ -89,7 +101,7 @@ pub(super) fn arrived(driver: &Driver, says: Says) -> Vec<u8> {
     let mut cookie = Cookie::new(common(driver));
     if let Some(Migration::In(incoming)) = &driver.migration {
         cookie.common.name.clone_from(&incoming.source_name);
-        cookie.handover = incoming.names.as_ref().map(|names| handover(names, Some(says)));
+        cookie.handover = incoming.names.as_ref().map(|names| handover(driver, names, Some(says)));
         cookie.statistics = incoming.stats;
     }
     cookie.to_bytes()
@@ -108,25 +120,32 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
             source_name: None,
             hostname: None,
             names: None,
-            peer: Peer::Mute(BestEffort::CookieLost),
+            peer: None,
+            without_address: Peer::Mute(BestEffort::CookieLost),
         });
     };
-    let peer = peer(cookie.handover.as_ref());
+    let (peer, without_address) = other(&cookie);
     let names = cookie.handover.map(|handover| Names {
         id: handover.id,
         epoch: handover.epoch,
         secret: handover.secret,
     });
-    Ok(Offer { source_name: Some(cookie.common.name), hostname: Some(cookie.common.hostname), names, peer })
+    Ok(Offer {
+        source_name: Some(cookie.common.name),
+        hostname: Some(cookie.common.hostname),
+        names,
+        peer,
+        without_address,
+    })
 }
 
 /// Perform reads Prepare's cookie: who is at the other end.
-pub(super) fn read_prepared(driver: &Driver, bytes: &[u8]) -> Result<Peer, Error> {
-    let cookie = Cookie::parse(bytes, Reader::Perform, &expected(driver))?;
-    Ok(match cookie {
-        None => Peer::Mute(BestEffort::CookieLost),
-        Some(cookie) => peer(cookie.handover.as_ref()),
-    })
+pub(super) fn read_prepared(driver: &Driver, bytes: &[u8]) -> Result<Answered, Error> {
+    let Some(cookie) = Cookie::parse(bytes, Reader::Perform, &expected(driver))? else {
+        return Ok(Answered { peer: None, without_address: Peer::Mute(BestEffort::CookieLost) });
+    };
+    let (peer, without_address) = other(&cookie);
+    Ok(Answered { peer, without_address })
 }
 
 /// Finish reads Perform's cookie.
@@ -165,12 +184,23 @@ fn proof(handover: Option<&Handover>, names: Option<&Names>) -> Evidence {
     }
 }
 
-/// Who speaks: a Ferry names the migration in its cookie.
-fn peer(handover: Option<&Handover>) -> Peer {
-    match handover {
-        None => Peer::Mute(BestEffort::Stock),
-        Some(_) => Peer::Mute(BestEffort::NoAddress),
+/// Who speaks: a Ferry names the migration in its cookie, and says where it can be asked.
+fn other(cookie: &Cookie) -> (Option<Other>, Peer) {
+    match &cookie.handover {
+        None => (None, Peer::Mute(BestEffort::Stock)),
+        Some(handover) => {
+            let peer = Other { host: cookie.common.host_uuid, addresses: handover.addresses.clone() };
+            (Some(peer), Peer::Mute(BestEffort::NoAddress))
+        }
     }
+}
+
+/// Whether a cookie of Begin is about a later migration of this guest than `epoch`, from the host `from`.
+pub(super) fn is_later(bytes: &[u8], host: Uuid, epoch: ferry_migration::Epoch, from: Uuid) -> bool {
+    let anyone = Expected { name: None, uuid: None, host_uuid: host };
+    let Ok(Some(cookie)) = Cookie::parse(bytes, Reader::Prepare, &anyone) else { return false };
+    let later = cookie.handover.as_ref().is_some_and(|handover| handover.epoch > epoch);
+    later && cookie.common.host_uuid == from
 }
 
 fn expected(driver: &Driver) -> Expected<'_> {
@@ -186,8 +216,14 @@ fn common(driver: &Driver) -> Common {
     }
 }
 
-fn handover(names: &Names, says: Option<Says>) -> Handover {
-    Handover { id: names.id, epoch: names.epoch, secret: names.secret.clone(), addresses: Vec::new(), says }
+fn handover(driver: &Driver, names: &Names, says: Option<Says>) -> Handover {
+    Handover {
+        id: names.id,
+        epoch: names.epoch,
+        secret: names.secret.clone(),
+        addresses: crate::handover::addresses(&driver.host),
+        says,
+    }
 }
 
 /// What this side's QEMU can do. Both ends must have what one of them uses.

@@ -10,14 +10,18 @@ use std::time::Duration;
 use ferry_domxml::Domain;
 use ferry_migration::cookie::Says;
 use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, Ended, Fate, Input, Report};
+use ferry_migration::journal::DestinationRecord;
+use ferry_migration::message::Word;
 use ferry_migration::params::Request as Parameters;
+use ferry_migration::plan::BestEffort;
 use ferry_migration::stats::JobStats;
 use ferry_migration::uri::{self, Listen};
 use ferry_migration::wire::Context;
+use ferry_migration::{Peer, Standing};
 use ferry_qmp::commands::migration::{
     CapabilityState, MigrateIncoming, MigrateSetCapabilities, MigrationCapability, MigrationStatus,
 };
-use ferry_qmp::commands::run::Cont;
+use ferry_qmp::commands::run::{Cont, QueryStatus, RunState};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::{
@@ -26,7 +30,7 @@ use ferry_rpc::values::{
 };
 use tokio::time::Instant;
 
-use super::{Arrived, Migration, Names, Offline, Pending, Prepared, RETRY, cookies};
+use super::{Arrived, Conversation, DOUBT_AFTER, Migration, Names, Offline, Pending, Prepared, cookies};
 use crate::driver::guest::{Ending, Guest};
 use crate::driver::{Driver, Reply, answer, now_ms};
 use crate::host::Port;
@@ -42,6 +46,7 @@ pub(crate) struct Incoming {
     pub(super) machine: Destination,
     /// What both daemons call it; nothing from a stock source.
     pub(super) names: Option<Names>,
+    pub(super) conversation: Conversation,
     /// The job slot is taken: from Prepare until the guest runs or is gone.
     pub(in crate::driver) job_open: bool,
     /// The connection that coordinates.
@@ -80,6 +85,9 @@ impl Driver {
         client: Client,
         reply: Reply<Prepared>,
     ) {
+        if let Err(error) = self.came_back(&cookie).await {
+            return answer(reply, Err(error));
+        }
         // First whose guest it is: this host's own is not merely "active".
         let offer = match cookies::read_begun(self, &cookie) {
             Ok(offer) => offer,
@@ -104,32 +112,18 @@ impl Driver {
         let names = offer.names;
         let id = names.as_ref().map_or_else(|| Names::new(self.epoch.next()), Names::clone);
         self.epoch = self.epoch.max(id.epoch);
+        self.make_room();
+        self.host.registry.enlist(id.id, self.uuid);
+        let mut conversation = Conversation::with(offer.peer, names.as_ref(), self.host.uuid);
+        let is_ferry = offer.without_address == Peer::Mute(BestEffort::NoAddress);
+        let peer = if is_ferry && conversation.reaches().await { Peer::Ferry } else { offer.without_address };
         let was_running = !parameters.flags.contains(MigrateFlags::PAUSED);
-        let (machine, effects) = Destination::prepare(id.id, parameters.plan(was_running), offer.peer);
+        let (machine, effects) = Destination::prepare(id.id, parameters.plan(was_running), peer);
         tracing::info!(domain = %self.uuid, migration = %id.id, epoch = id.epoch.0, "arriving");
-        let mut incoming = Incoming {
-            machine,
-            names,
-            job_open: true,
-            client: Some(client.id()),
-            deadline: None,
-            retry: None,
-            standing_since_ms: now_ms(),
-            source_name,
-            source_host: offer.hostname.unwrap_or_default(),
-            stats: None,
-            started_ms: now_ms(),
-            parameters,
-            definition: Some(definition),
-            persistent: None,
-            port: None,
-            uri: None,
-            prepare: Pending::default(),
-            finish: Pending::default(),
-            finish_cancelled: false,
-            destroy: Pending::default(),
-            trouble: None,
-        };
+        let mut incoming =
+            Incoming::new(machine, names, conversation, parameters, source_name, Some(client.id()));
+        incoming.source_host = offer.hostname.unwrap_or_default();
+        incoming.definition = Some(definition);
         incoming.prepare.set(reply);
         self.arriving = Some(id);
         self.migration = Some(Migration::In(Box::new(incoming)));
@@ -164,8 +158,7 @@ impl Driver {
         incoming.finish.set(reply);
         incoming.finish_cancelled = cancelled;
         incoming.parameters.flags = incoming.parameters.flags | parameters.flags;
-        incoming.persistent = delivery.persistent;
-        incoming.stats = delivery.stats.map(|stats| stats.received(now_ms()));
+        incoming.deliver(delivery.persistent, delivery.stats);
         incoming.deadline = Some(Instant::now() + PATIENCE);
         let input = Input::Finish { cancelled, evidence: delivery.evidence };
         if let Err(denied) = self.step_destination(input).await
@@ -173,6 +166,20 @@ impl Driver {
         {
             let error = Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, denied.to_string());
             incoming.finish.answer(Err(error));
+        }
+    }
+
+    /// The cookie that came beside a grant.
+    pub(super) fn take_delivery(&mut self, cookie: &[u8]) {
+        let delivery = match cookies::read_performed(self, cookie) {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                tracing::warn!(domain = %self.name, %error, "the cookie beside the grant is not readable");
+                return;
+            }
+        };
+        if let Some(Migration::In(incoming)) = &mut self.migration {
+            incoming.deliver(delivery.persistent, delivery.stats);
         }
     }
 
@@ -223,7 +230,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn run_destination(&mut self, mut inputs: VecDeque<Input>) {
+    pub(super) async fn run_destination(&mut self, mut inputs: VecDeque<Input>) {
         while let Some(input) = inputs.pop_front() {
             match self.turn_destination(input) {
                 Ok(effects) => {
@@ -246,6 +253,7 @@ impl Driver {
             incoming.standing_since_ms = now_ms();
         }
         if machine.phase_name() != before.0 {
+            incoming.conversation.impatient();
             tracing::info!(
                 domain = %self.uuid,
                 migration = %machine.id(),
@@ -260,18 +268,28 @@ impl Driver {
 
     fn after_destination_steps(&mut self) {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
-        if incoming.machine.is_over() {
+        // Until the coordinator has gone it may still call Finish, and is to be told what has become of the guest.
+        if incoming.machine.is_over() && incoming.client.is_none() {
+            self.host.registry.strike(incoming.machine.id());
             self.migration = None;
             return;
         }
-        if incoming.machine.wants_retry() {
-            incoming.retry.get_or_insert_with(|| Instant::now() + RETRY);
-        } else {
+        if !incoming.machine.wants_retry() {
             incoming.retry = None;
+        } else if incoming.retry.is_none() {
+            incoming.retry = Some(incoming.conversation.next_retry());
+        }
+        let waits = incoming.machine.outstanding() == Some(Word::Complete);
+        if waits && incoming.machine.standing() == Standing::Arriving && incoming.deadline.is_none() {
+            incoming.deadline = Some(Instant::now() + DOUBT_AFTER);
+        }
+        // An orphan that hears nothing gives up what it cannot complete.
+        if incoming.client.is_none() && incoming.job_open && incoming.deadline.is_none() {
+            incoming.deadline = Some(Instant::now() + PATIENCE);
         }
     }
 
-    async fn perform_destination_effects(&mut self, effects: Vec<Effect>) -> VecDeque<Input> {
+    pub(super) async fn perform_destination_effects(&mut self, effects: Vec<Effect>) -> VecDeque<Input> {
         let mut follow = VecDeque::new();
         for effect in effects {
             if let Some(input) = self.perform_destination_effect(effect).await {
@@ -286,6 +304,9 @@ impl Driver {
         match effect {
             Effect::Journal(record) => {
                 let written = self.write_destination_record(record).await;
+                if record == DestinationRecord::Acknowledged {
+                    self.purge_journal().await;
+                }
                 Some(Input::Journaled(written))
             }
             Effect::Launch => match self.launch_incoming().await {
@@ -299,12 +320,13 @@ impl Driver {
                 }
             },
             Effect::StartCpus => self.start_cpus().await,
+            Effect::ProveAlive => Some(Input::Qemu(self.prove_alive().await)),
             Effect::EndQemu => {
                 self.end_guest(Ending::Failed).await;
                 Some(Input::Qemu(Report::Died))
             }
             Effect::Tell(word) => {
-                tracing::debug!(domain = %self.name, %word, migration = %incoming.machine.id(), "nobody to tell");
+                self.tell(word);
                 None
             }
             Effect::Answer(reply) => {
@@ -382,6 +404,15 @@ impl Driver {
         }
     }
 
+    /// Whether QEMU lives and has the whole state, asked now.
+    async fn prove_alive(&self) -> Report {
+        let Some(guest) = &self.guest else { return Report::Died };
+        match guest.monitor.execute(&QueryStatus).await {
+            Ok(status) if status.status != RunState::Inmigrate => Report::Complete,
+            Ok(_) | Err(_) => Report::Died,
+        }
+    }
+
     async fn start_cpus(&mut self) -> Option<Input> {
         let monitor = self.guest.as_ref().map(|guest| guest.monitor.clone())?;
         match monitor.execute(&Cont).await {
@@ -449,7 +480,6 @@ impl Driver {
     async fn finish_arriving(&mut self, ended: Ended) {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
         incoming.job_open = false;
-        incoming.client = None;
         incoming.deadline = None;
         incoming.port = None;
         match ended {
@@ -555,6 +585,58 @@ impl Driver {
             self.arriving_context().cleaned_up()
         } else {
             Error::of(ErrorCode::NO_DOMAIN, Origin::QEMU, text)
+        }
+    }
+}
+
+impl Incoming {
+    /// A migration that begins now; `client` coordinates it.
+    pub(super) fn new(
+        machine: Destination,
+        names: Option<Names>,
+        conversation: Conversation,
+        parameters: Parameters,
+        source_name: String,
+        client: Option<u64>,
+    ) -> Incoming {
+        Incoming {
+            machine,
+            names,
+            conversation,
+            job_open: true,
+            client,
+            deadline: None,
+            retry: None,
+            standing_since_ms: now_ms(),
+            source_name,
+            source_host: String::new(),
+            stats: None,
+            started_ms: now_ms(),
+            parameters,
+            definition: None,
+            persistent: None,
+            port: None,
+            uri: None,
+            prepare: Pending::default(),
+            finish: Pending::default(),
+            finish_cancelled: false,
+            destroy: Pending::default(),
+            trouble: None,
+        }
+    }
+
+    /// The whole request.
+    pub(super) fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// What came with the grant. A second delivery of the same changes nothing.
+    fn deliver(&mut self, persistent: Option<String>, stats: Option<JobStats>) {
+        if self.persistent.is_none() {
+            self.persistent = persistent;
+        }
+        if self.stats.is_none() {
+            self.stats = stats.map(|stats| stats.received(now_ms()));
         }
     }
 }

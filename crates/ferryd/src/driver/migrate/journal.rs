@@ -19,6 +19,13 @@ pub(crate) struct Beside {
     pub(crate) secret: ferry_migration::Secret,
     /// The guest's name on the source.
     pub(crate) source_name: String,
+    /// The other daemon, as far as it is known.
+    pub(crate) host: Option<uuid::Uuid>,
+    pub(crate) addresses: Vec<String>,
+    /// The flags of the call that counts: what is to become of the definitions.
+    pub(crate) flags: u32,
+    /// The definition to keep on the destination, when the caller gave one.
+    pub(crate) persistent_xml: Option<String>,
 }
 
 impl Driver {
@@ -29,6 +36,10 @@ impl Driver {
             peer: outgoing.machine.peer(),
             secret: outgoing.names.secret.clone(),
             source_name: self.name.clone(),
+            host: outgoing.conversation.peer.as_ref().map(|peer| peer.host),
+            addresses: addresses(outgoing.conversation.peer.as_ref()),
+            flags: outgoing.parameters().flags.bits(),
+            persistent_xml: outgoing.parameters().persistent_xml.clone(),
         };
         let entry = self.entry(&outgoing.names, Role::Source, format!("{record:?}"), &beside);
         self.append(entry).await
@@ -43,9 +54,21 @@ impl Driver {
             peer: Some(incoming.machine.peer()),
             secret: names.secret.clone(),
             source_name: incoming.source_name.clone(),
+            host: incoming.conversation.peer.as_ref().map(|peer| peer.host),
+            addresses: addresses(incoming.conversation.peer.as_ref()),
+            flags: incoming.parameters().flags.bits(),
+            persistent_xml: None,
         };
         let entry = self.entry(names, Role::Destination, format!("{record:?}"), &beside);
         self.append(entry).await
+    }
+
+    /// Drops the records of a migration whose end both sides know.
+    pub(super) async fn purge_journal(&self) {
+        let Some(migration) = &self.migration else { return };
+        let id = u128::from_be_bytes(*migration.id().as_bytes());
+        // Records that stay are folded again at the next start, and found settled.
+        let _ = self.host.store(move |store| store.purge(id)).await;
     }
 
     fn entry(&self, names: &Names, role: Role, kind: String, beside: &Beside) -> JournalEntry {
@@ -156,6 +179,10 @@ impl Driver {
         // A history that lacks a line is a pity; the store has said why.
         let _ = self.host.store(move |store| store.save_history(&entry)).await;
     }
+}
+
+fn addresses(peer: Option<&crate::handover::Peer>) -> Vec<String> {
+    peer.map(|peer| peer.addresses.clone()).unwrap_or_default()
 }
 
 /// What the history keeps of a job.

@@ -7,11 +7,14 @@
 mod cookies;
 mod destination;
 mod journal;
+mod recover;
 mod source;
+mod talk;
 
 use std::time::Duration;
 
 use ferry_domxml::Domain;
+use ferry_migration::message::Word;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::{Epoch, MigrationId, Secret, Standing};
 use ferry_qmp::commands::migration::MigrationStatus;
@@ -23,10 +26,19 @@ use super::{Driver, Reply, answer};
 use crate::listen::Client;
 
 pub(crate) use destination::Incoming;
+pub(crate) use journal::Beside;
 pub(crate) use source::Outgoing;
 
-/// How often what is outstanding between two daemons is said again.
-const RETRY: Duration = Duration::from_secs(1);
+use talk::Conversation;
+
+/// How soon what is outstanding between two daemons is said again: first, and when nobody answers.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// See [`RETRY_FIRST`].
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// How long the other side may leave it open who runs the guest before that is called a doubt, and a waiting caller
+/// is told so.
+const DOUBT_AFTER: Duration = Duration::from_secs(3);
 
 /// A phase of a migration, as a coordinator calls it.
 pub(crate) enum MigrateRequest {
@@ -106,6 +118,52 @@ pub(crate) enum Migration {
 }
 
 impl Migration {
+    /// Which migration.
+    pub(crate) fn id(&self) -> MigrationId {
+        match self {
+            Migration::Out(outgoing) => outgoing.machine.id(),
+            Migration::In(incoming) => incoming.machine.id(),
+        }
+    }
+
+    /// What both daemons call it; nothing when a stock host sends the guest.
+    fn names(&self) -> Option<&Names> {
+        match self {
+            Migration::Out(outgoing) => Some(&outgoing.names),
+            Migration::In(incoming) => incoming.names.as_ref(),
+        }
+    }
+
+    fn conversation(&self) -> &Conversation {
+        match self {
+            Migration::Out(outgoing) => &outgoing.conversation,
+            Migration::In(incoming) => &incoming.conversation,
+        }
+    }
+
+    fn conversation_mut(&mut self) -> &mut Conversation {
+        match self {
+            Migration::Out(outgoing) => &mut outgoing.conversation,
+            Migration::In(incoming) => &mut incoming.conversation,
+        }
+    }
+
+    /// What this side keeps saying to the other.
+    fn outstanding(&self) -> Option<Word> {
+        match self {
+            Migration::Out(outgoing) => outgoing.machine.outstanding(),
+            Migration::In(incoming) => incoming.machine.outstanding(),
+        }
+    }
+
+    /// Whether both sides know the end.
+    fn is_over(&self) -> bool {
+        match self {
+            Migration::Out(outgoing) => outgoing.machine.is_over(),
+            Migration::In(incoming) => incoming.machine.is_over(),
+        }
+    }
+
     /// Whether the job slot is taken: other jobs and most changes are refused.
     pub(crate) fn occupies(&self) -> bool {
         match self {
@@ -215,11 +273,13 @@ impl Driver {
         if self.offline.as_ref().is_some_and(|offline| offline.client == client) {
             self.offline = None;
         }
-        match &self.migration {
+        match &mut self.migration {
             Some(Migration::Out(outgoing)) if outgoing.client == Some(client) => {
+                outgoing.client = None;
                 self.drive_source(ferry_migration::source::Input::ClientGone).await;
             }
             Some(Migration::In(incoming)) if incoming.client == Some(client) => {
+                incoming.client = None;
                 self.drive_destination(ferry_migration::destination::Input::ClientGone).await;
             }
             Some(Migration::Out(_) | Migration::In(_)) | None => {}
@@ -235,27 +295,35 @@ impl Driver {
         }
     }
 
-    /// A deadline or a retry is due.
+    /// A deadline or a retry is due, of the present migration or of one that settles.
     pub(super) async fn handle_migration_timer(&mut self) {
         let now = Instant::now();
+        let is_due = |migration: &Migration| migration.due().is_some_and(|due| due <= now);
+        if self.migration.as_ref().is_some_and(is_due) {
+            self.ring(now).await;
+        }
+        while let Some(at) = self.settling.iter().position(is_due) {
+            self.bring_forward(Some(at));
+            self.ring(now).await;
+            self.send_back(Some(at));
+        }
+    }
+
+    async fn ring(&mut self, now: Instant) {
         match &mut self.migration {
             Some(Migration::Out(outgoing)) => {
                 use ferry_migration::source::Input;
-                if outgoing.deadline.is_some_and(|due| due <= now) {
-                    outgoing.deadline = None;
+                if outgoing.deadline.take_if(|due| *due <= now).is_some() {
                     self.drive_source(Input::Deadline).await;
-                } else if outgoing.retry.is_some_and(|due| due <= now) {
-                    outgoing.retry = None;
+                } else if outgoing.retry.take_if(|due| *due <= now).is_some() {
                     self.drive_source(Input::Retry).await;
                 }
             }
             Some(Migration::In(incoming)) => {
                 use ferry_migration::destination::Input;
-                if incoming.deadline.is_some_and(|due| due <= now) {
-                    incoming.deadline = None;
+                if incoming.deadline.take_if(|due| *due <= now).is_some() {
                     self.drive_destination(Input::Deadline).await;
-                } else if incoming.retry.is_some_and(|due| due <= now) {
-                    incoming.retry = None;
+                } else if incoming.retry.take_if(|due| *due <= now).is_some() {
                     self.drive_destination(Input::Retry).await;
                 }
             }

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ferry_domxml::{Domain, FormatOptions};
-use ferry_migration::Evidence;
+use ferry_migration::journal::SourceRecord;
 use ferry_migration::params::Request as Parameters;
+use ferry_migration::plan::BestEffort;
 use ferry_migration::policy;
 use ferry_migration::source::{Answer, Call, Denied, Effect, Ended, Input, Report, Source};
 use ferry_migration::stats::{JobStats, Progress};
 use ferry_migration::wire::Context;
+use ferry_migration::{Evidence, Peer, Standing};
 use ferry_qmp::commands::migration::{
     CapabilityState, Migrate, MigrateCancel, MigrateContinue, MigrateSetCapabilities, MigrateSetParameters,
     MigrateStartPostcopy, MigrationCapability, MigrationParameters, MigrationStatus,
@@ -27,8 +29,9 @@ use ferry_rpc::values::{
 };
 use tokio::time::Instant;
 
-use super::{Begun, Migration, Names, Pending, RETRY, cookies};
+use super::{Begun, Conversation, DOUBT_AFTER, Migration, Names, Pending, cookies};
 use crate::driver::guest::Ending;
+use crate::driver::migrate::cookies::Answered;
 use crate::driver::{Driver, Reply, answer, now_ms};
 use crate::listen::Client;
 use crate::refuse;
@@ -43,6 +46,7 @@ const RESUME_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct Outgoing {
     pub(super) machine: Source,
     pub(super) names: Names,
+    pub(super) conversation: Conversation,
     /// The job slot is taken: from Begin (with change protection) or Perform until the end.
     pub(in crate::driver) job_open: bool,
     /// The connection that coordinates.
@@ -78,7 +82,9 @@ impl Driver {
         let names = begun.1;
         if parameters.is_offline() || !parameters.flags.contains(MigrateFlags::CHANGE_PROTECTION) {
             // No job: the call may be repeated, and Perform opens the migration under these names.
+            self.host.registry.enlist(names.id, self.uuid);
             self.offered = Some(names);
+            self.offer_heard = false;
             return self.answer(reply, Ok(begun.0));
         }
         self.watch(client.clone());
@@ -101,8 +107,8 @@ impl Driver {
         if let Err(error) = self.running() {
             return answer(reply, Err(error));
         }
-        let peer = match cookies::read_prepared(self, &cookie) {
-            Ok(peer) => peer,
+        let prepared = match cookies::read_prepared(self, &cookie) {
+            Ok(prepared) => prepared,
             Err(error) => return answer(reply, Err(error)),
         };
         if !matches!(self.migration, Some(Migration::Out(_))) {
@@ -110,10 +116,15 @@ impl Driver {
                 return answer(reply, Err(error));
             }
             let names = self.offered.take().unwrap_or_else(|| Names::new(self.epoch.next()));
+            let heard = std::mem::take(&mut self.offer_heard);
             self.watch(client.clone());
             self.open(names, parameters.clone(), Some(client.id()));
             self.start_source().await;
+            if let Some(Migration::Out(outgoing)) = &mut self.migration {
+                outgoing.conversation.heard = heard;
+            }
         }
+        let peer = self.meet(prepared).await;
         let Some(Migration::Out(outgoing)) = &mut self.migration else {
             let text = "the migration could not be opened: its journal cannot be written";
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text)));
@@ -267,31 +278,13 @@ impl Driver {
 
     /// Puts the machine in place; [`Driver::start_source`] makes it move.
     fn open(&mut self, names: Names, parameters: Parameters, client: Option<u64>) {
+        self.make_room();
+        self.host.registry.enlist(names.id, self.uuid);
         let was_running = self.state == DomainState::RUNNING;
         let (machine, effects) = Source::begin(names.id, parameters.plan(was_running));
         self.epoch = names.epoch;
         tracing::info!(domain = %self.uuid, migration = %names.id, epoch = names.epoch.0, "leaving");
-        self.migration = Some(Migration::Out(Box::new(Outgoing {
-            machine,
-            names,
-            job_open: true,
-            client,
-            deadline: None,
-            retry: None,
-            standing_since_ms: now_ms(),
-            suspended: false,
-            stats: JobStats::started(now_ms()),
-            parameters,
-            begun: None,
-            begin: Pending::default(),
-            perform: Pending::default(),
-            confirm: Pending::default(),
-            confirm_cancelled: false,
-            abort: Pending::default(),
-            destroy: Pending::default(),
-            postcopy: Pending::default(),
-            words: None,
-        })));
+        self.migration = Some(Migration::Out(Box::new(Outgoing::new(machine, names, parameters, client))));
         self.opening = effects;
     }
 
@@ -323,7 +316,7 @@ impl Driver {
     }
 
     /// Feeds what the effects brought about, until nothing is left.
-    async fn run_source(&mut self, mut inputs: VecDeque<Input>) {
+    pub(super) async fn run_source(&mut self, mut inputs: VecDeque<Input>) {
         while let Some(input) = inputs.pop_front() {
             match self.turn_source(input) {
                 Ok(effects) => {
@@ -347,6 +340,7 @@ impl Driver {
             outgoing.standing_since_ms = now_ms();
         }
         if machine.phase_name() != before.0 {
+            outgoing.conversation.impatient();
             tracing::info!(
                 domain = %self.uuid,
                 migration = %outgoing.names.id,
@@ -362,18 +356,25 @@ impl Driver {
     /// Sets the timers, and lets go of a machine that is over.
     fn after_source_steps(&mut self) {
         let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
-        if outgoing.machine.is_over() {
+        // Until the coordinator has gone it may still call, and is to be told what has become of the guest.
+        if outgoing.machine.is_over() && outgoing.client.is_none() {
+            self.host.registry.strike(outgoing.machine.id());
             self.migration = None;
             return;
         }
-        if outgoing.machine.wants_retry() {
-            outgoing.retry.get_or_insert_with(|| Instant::now() + RETRY);
-        } else {
+        if !outgoing.machine.wants_retry() {
             outgoing.retry = None;
+        } else if outgoing.retry.is_none() {
+            outgoing.retry = Some(outgoing.conversation.next_retry());
+        }
+        if outgoing.machine.standing() != Standing::HandedOver {
+            outgoing.deadline = None;
+        } else if outgoing.deadline.is_none() {
+            outgoing.deadline = Some(Instant::now() + DOUBT_AFTER);
         }
     }
 
-    async fn perform_source_effects(&mut self, effects: Vec<Effect>) -> VecDeque<Input> {
+    pub(super) async fn perform_source_effects(&mut self, effects: Vec<Effect>) -> VecDeque<Input> {
         let mut follow = VecDeque::new();
         for effect in effects {
             if let Some(input) = self.perform_source_effect(effect).await {
@@ -388,6 +389,12 @@ impl Driver {
         match effect {
             Effect::Journal(record) => {
                 let written = self.write_source_record(record).await;
+                if record == SourceRecord::Granted {
+                    self.close_figures().await;
+                }
+                if record == SourceRecord::Acknowledged {
+                    self.purge_journal().await;
+                }
                 Some(Input::Journaled(written))
             }
             Effect::Probe => Some(Input::Probed(self.probe_journal().await)),
@@ -428,7 +435,7 @@ impl Driver {
                 None
             }
             Effect::Tell(word) => {
-                tracing::debug!(domain = %self.name, %word, migration = %outgoing.names.id, "nobody to tell");
+                self.tell(word);
                 None
             }
             Effect::Answer(reply) => {
@@ -588,7 +595,6 @@ impl Driver {
     async fn finish_leaving(&mut self, ended: Ended) {
         let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
         outgoing.job_open = false;
-        outgoing.client = None;
         let undefine = outgoing.parameters.flags.contains(MigrateFlags::UNDEFINE_SOURCE);
         match ended {
             Ended::Moved => {
@@ -621,7 +627,7 @@ impl Driver {
     async fn answer_source(&mut self, reply: Answer) {
         self.publish();
         if let Answer::Ok(Call::Perform) = reply {
-            let cookie = self.performed_cookie().await;
+            let cookie = self.grant_cookie();
             if let Some(Migration::Out(outgoing)) = &mut self.migration {
                 outgoing.perform.answer(Ok(cookie));
             }
@@ -650,14 +656,30 @@ impl Driver {
         }
     }
 
-    async fn performed_cookie(&mut self) -> Vec<u8> {
+    /// Closes the figures of the copy, before the grant: they travel with it.
+    async fn close_figures(&mut self) {
         self.note_stopped();
         let info = self.execute(&QueryMigrate).await.ok();
         if let Some(Migration::Out(outgoing)) = &mut self.migration {
             let progress = info.as_ref().map(Progress::from).unwrap_or_default();
             outgoing.stats = outgoing.stats.sent(progress, now_ms());
         }
+    }
+
+    /// Perform's cookie; it travels in the coordinator's hands, and beside a grant that is told.
+    pub(super) fn grant_cookie(&self) -> Vec<u8> {
         cookies::performed(self)
+    }
+
+    /// Finds out who is at the other end, before anything depends on it.
+    async fn meet(&mut self, prepared: Answered) -> Peer {
+        let host = self.host.uuid;
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return prepared.without_address };
+        let heard = outgoing.conversation.heard;
+        outgoing.conversation = Conversation::with(prepared.peer, Some(&outgoing.names), host);
+        outgoing.conversation.heard = heard;
+        let is_ferry = prepared.without_address == Peer::Mute(BestEffort::NoAddress);
+        if is_ferry && outgoing.conversation.reaches().await { Peer::Ferry } else { prepared.without_address }
     }
 
     fn deny_source(&mut self, input: Input, denied: Denied) {
@@ -676,6 +698,37 @@ impl Driver {
 }
 
 impl Outgoing {
+    /// A migration that begins now; `client` coordinates it.
+    pub(super) fn new(
+        machine: Source,
+        names: Names,
+        parameters: Parameters,
+        client: Option<u64>,
+    ) -> Outgoing {
+        Outgoing {
+            machine,
+            names,
+            conversation: Conversation::default(),
+            job_open: true,
+            client,
+            deadline: None,
+            retry: None,
+            standing_since_ms: now_ms(),
+            suspended: false,
+            stats: JobStats::started(now_ms()),
+            parameters,
+            begun: None,
+            begin: Pending::default(),
+            perform: Pending::default(),
+            confirm: Pending::default(),
+            confirm_cancelled: false,
+            abort: Pending::default(),
+            destroy: Pending::default(),
+            postcopy: Pending::default(),
+            words: None,
+        }
+    }
+
     /// Answers a call whose success carries nothing; Begin's and Perform's do only when they fail.
     fn answer(&mut self, call: Call, outcome: Result<(), Error>) {
         match (call, outcome) {

@@ -1,0 +1,172 @@
+//! A line to the other daemon of one migration.
+//!
+//! Held by the domain's driver beside its machine. A task keeps one connection and makes one call at a time; what is
+//! to be said while it is busy or the other side is away may be dropped, for the machine says again what matters.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_client::{Connection, OpenOptions, Uri};
+use ferry_migration::message::Word;
+use ferry_migration::{MigrationId, Secret};
+use ferry_rpc::proto::{Cookie, HandoverTell, RawSecret};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// How long one address may take to be reached, and one word to be answered.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Words that may wait for the line.
+const BACKLOG: usize = 8;
+
+/// The other daemon, as its cookie describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) host: Uuid,
+    /// `tcp:HOST:PORT`, `unix:PATH`; as they came, so unchecked.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// Whose migration it is, and by what the other side knows us.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    pub(crate) id: MigrationId,
+    pub(crate) secret: Secret,
+    /// This host.
+    pub(crate) host: Uuid,
+}
+
+struct Said {
+    word: Word,
+    cookie: Vec<u8>,
+    answer: oneshot::Sender<Vec<Word>>,
+}
+
+/// The way to the other daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    said: mpsc::Sender<Said>,
+}
+
+impl Line {
+    /// A line to `peer`; it connects when something is to be said. `None` when the peer has no address that we
+    /// could use.
+    pub(crate) fn open(peer: &Peer, credentials: Credentials) -> Option<Line> {
+        let uris: Vec<Uri> = peer.addresses.iter().filter_map(|address| uri(address)).collect();
+        if uris.is_empty() || peer.host == credentials.host {
+            return None;
+        }
+        let (said, inbox) = mpsc::channel(BACKLOG);
+        let task = Task { uris, peer: peer.host, credentials: Arc::new(credentials), connection: None };
+        tokio::spawn(task.run(inbox));
+        Some(Line { said })
+    }
+
+    /// Says a word. The future yields what the other daemon answered; nothing when the word was lost.
+    pub(crate) fn say(
+        &self,
+        word: Word,
+        cookie: Vec<u8>,
+    ) -> impl Future<Output = Option<Vec<Word>>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.said.try_send(Said { word, cookie, answer }).is_ok();
+        async move { if sent { answered.await.ok() } else { None } }
+    }
+}
+
+struct Task {
+    uris: Vec<Uri>,
+    peer: Uuid,
+    credentials: Arc<Credentials>,
+    connection: Option<Connection>,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Said>) {
+        while let Some(Said { word, cookie, answer }) = inbox.recv().await {
+            // Dropping `answer` tells that the word was lost.
+            if let Some(words) = self.tell(word, cookie).await {
+                let _ = answer.send(words);
+            }
+        }
+    }
+
+    async fn tell(&mut self, word: Word, cookie: Vec<u8>) -> Option<Vec<Word>> {
+        if let Some(connection) = self.connection.take().filter(Connection::is_alive)
+            && let Some(words) = self.tell_over(connection, word, cookie.clone()).await
+        {
+            return Some(words);
+        }
+        for uri in self.uris.clone() {
+            let options =
+                OpenOptions { connect_timeout: PATIENCE, open_timeout: PATIENCE, ..OpenOptions::peer() };
+            let Ok(connection) = Connection::open(&uri, options).await else { continue };
+            if let Some(words) = self.tell_over(connection, word, cookie.clone()).await {
+                return Some(words);
+            }
+        }
+        None
+    }
+
+    async fn tell_over(&mut self, connection: Connection, word: Word, cookie: Vec<u8>) -> Option<Vec<Word>> {
+        let call = HandoverTell {
+            migration: *self.credentials.id.as_bytes(),
+            secret: RawSecret(self.credentials.secret.to_bytes()),
+            host: self.credentials.host,
+            word: word.number().into(),
+            cookie: Cookie(cookie),
+        };
+        let reply = connection.call_within(PATIENCE, &call).await.ok()?;
+        if reply.host != self.peer {
+            tracing::debug!(found = %reply.host, wanted = %self.peer, "another host answers at the peer's address");
+            return None;
+        }
+        self.connection = Some(connection);
+        Some(reply.words.into_iter().filter_map(known).collect())
+    }
+}
+
+/// A word as it travels; `None` for one that this version does not know.
+pub(crate) fn known(number: u32) -> Option<Word> {
+    u8::try_from(number).ok().and_then(Word::from_number)
+}
+
+/// An address of a cookie as somewhere to connect to.
+fn uri(address: &str) -> Option<Uri> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return path.starts_with('/').then(|| Uri::unix(PathBuf::from(path)));
+    }
+    let (host, port) = address.strip_prefix("tcp:")?.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    (!host.is_empty()).then_some(())?;
+    Some(Uri::tcp(host, port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_cookie_are_understood_or_left_out() {
+        assert!(uri("tcp:192.0.2.1:16509").is_some());
+        assert!(uri("tcp:[2001:db8::1]:16509").is_some());
+        assert!(uri("unix:/run/ferry/sock").is_some());
+        for nonsense in ["", "tcp:", "tcp::1", "tcp:h:port", "unix:relative", "exec:rm", "http://h"] {
+            assert!(uri(nonsense).is_none(), "{nonsense}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_to_this_host_itself_is_none() {
+        let peer = Peer { host: Uuid::from_u128(1), addresses: vec!["unix:/nonexistent".into()] };
+        let credentials = |host| Credentials {
+            id: MigrationId::from_bytes([1; 16]),
+            secret: Secret::from_bytes([2; 16]),
+            host: Uuid::from_u128(host),
+        };
+        assert!(Line::open(&peer, credentials(1)).is_none());
+        let line = Line::open(&peer, credentials(2)).unwrap();
+        assert_eq!(line.say(Word::Ask, Vec::new()).await, None);
+    }
+}
