@@ -4,7 +4,7 @@
 //! know how records are stored: it is told them in the order in which they were written.
 //!
 //! ```text
-//! source:       Begun -> Granted -> Done          destination: Prepared -> Starting -> Running
+//! source:       Begun -> Granted(Ahead) -> Done   destination: Prepared -> Starting -> Running
 //!                  \        \                                     \           \
 //!                   `-> Kept <'                                    `-> Declined <'
 //! Kept, Running and Declined -> Acknowledged, when the other side knows the end; the records may then be dropped
@@ -28,8 +28,10 @@ pub enum Record {
 pub enum SourceRecord {
     /// Before Begin answers.
     Begun,
-    /// The right goes to the destination. Pre-copy: after QEMU has reported `completed`. Post-copy: before the switch.
+    /// The right goes to the destination: QEMU has reported `completed`, or the operator says so.
     Granted,
+    /// Post-copy: the same, written before the switch and told only past it.
+    GrantedAhead,
     /// The right stays here, or came back. Before the guest is resumed.
     Kept,
     /// The destination runs the guest. Before QEMU is ended.
@@ -60,6 +62,8 @@ pub enum SourceStatus {
     Begun,
     /// The right was given away; nothing further is known.
     Granted,
+    /// The switch to post-copy was wanted; whether it was made, and the grant told, is not known.
+    GrantedAhead,
     /// The guest stays here; the destination may not know it yet.
     Kept,
     /// The guest runs on the destination. Kept for its questions: it says Running until it hears Settled, so the
@@ -122,16 +126,18 @@ impl SourceStatus {
         use SourceRecord as R;
         match (status, record) {
             (None | Some(Self::Begun), R::Begun) => Ok(Self::Begun),
-            (Some(Self::Begun | Self::Granted), R::Granted) => Ok(Self::Granted),
-            (Some(Self::Begun | Self::Granted | Self::Kept), R::Kept) => Ok(Self::Kept),
-            (Some(Self::Granted | Self::Done), R::Done) => Ok(Self::Done),
+            (Some(Self::Begun | Self::Granted | Self::GrantedAhead), R::Granted) => Ok(Self::Granted),
+            (Some(Self::Begun | Self::GrantedAhead), R::GrantedAhead) => Ok(Self::GrantedAhead),
+            (Some(Self::Begun | Self::Granted | Self::GrantedAhead | Self::Kept), R::Kept) => Ok(Self::Kept),
+            (Some(Self::Granted | Self::GrantedAhead | Self::Done), R::Done) => Ok(Self::Done),
             (Some(Self::Kept | Self::Settled), R::Acknowledged) => Ok(Self::Settled),
-            (None, R::Granted | R::Kept | R::Done | R::Acknowledged)
+            (None, R::Granted | R::GrantedAhead | R::Kept | R::Done | R::Acknowledged)
             | (Some(Self::Begun), R::Done | R::Acknowledged)
-            | (Some(Self::Granted), R::Begun | R::Acknowledged)
-            | (Some(Self::Kept), R::Begun | R::Granted | R::Done)
-            | (Some(Self::Done), R::Begun | R::Granted | R::Kept | R::Acknowledged)
-            | (Some(Self::Settled), R::Begun | R::Granted | R::Kept | R::Done) => {
+            | (Some(Self::Granted), R::Begun | R::GrantedAhead | R::Acknowledged)
+            | (Some(Self::GrantedAhead), R::Begun | R::Acknowledged)
+            | (Some(Self::Kept), R::Begun | R::Granted | R::GrantedAhead | R::Done)
+            | (Some(Self::Done), R::Begun | R::Granted | R::GrantedAhead | R::Kept | R::Acknowledged)
+            | (Some(Self::Settled), R::Begun | R::Granted | R::GrantedAhead | R::Kept | R::Done) => {
                 Err(Impossible::Source { status, record })
             }
         }
@@ -191,16 +197,20 @@ impl SourceStatus {
     /// `Begun` and `Granted` belong to a living machine, and say nothing here.
     pub const fn answer(self, told: Word) -> FromRecord {
         match self {
-            Self::Begun | Self::Granted => FromRecord::SILENT,
+            Self::Begun | Self::Granted | Self::GrantedAhead => FromRecord::SILENT,
             Self::Kept => match told {
                 Word::Declined | Word::Settled => FromRecord { say: Some(Word::Kept), settled: true },
-                Word::Ask | Word::Complete | Word::CannotStart | Word::MaybeRan | Word::Running => {
-                    FromRecord::say(Word::Kept)
-                }
+                Word::Ask
+                | Word::Complete
+                | Word::CannotStart
+                | Word::MaybeRan
+                | Word::Running
+                | Word::Ended => FromRecord::say(Word::Kept),
                 Word::Granted | Word::Kept | Word::TakeBack => FromRecord::SILENT,
             },
             Self::Done => match told {
                 Word::Running
+                | Word::Ended
                 | Word::Declined
                 | Word::MaybeRan
                 | Word::Ask
@@ -222,17 +232,23 @@ impl DestinationStatus {
             Self::Running | Self::SettledRunning => match told {
                 Word::Granted | Word::Ask | Word::TakeBack | Word::Kept => FromRecord::say(Word::Running),
                 Word::Settled => FromRecord { say: None, settled: true },
-                Word::Running | Word::Declined | Word::MaybeRan | Word::Complete | Word::CannotStart => {
-                    FromRecord::SILENT
-                }
+                Word::Running
+                | Word::Ended
+                | Word::Declined
+                | Word::MaybeRan
+                | Word::Complete
+                | Word::CannotStart => FromRecord::SILENT,
             },
             Self::Declined | Self::SettledDeclined => match told {
                 Word::Granted | Word::Ask | Word::TakeBack => FromRecord::say(Word::Declined),
                 Word::Kept => FromRecord { say: Some(Word::Declined), settled: true },
                 Word::Settled => FromRecord { say: None, settled: true },
-                Word::Running | Word::Declined | Word::MaybeRan | Word::Complete | Word::CannotStart => {
-                    FromRecord::SILENT
-                }
+                Word::Running
+                | Word::Ended
+                | Word::Declined
+                | Word::MaybeRan
+                | Word::Complete
+                | Word::CannotStart => FromRecord::SILENT,
             },
         }
     }
@@ -272,7 +288,11 @@ impl Status {
                 true
             }
             Self::Source(
-                SourceStatus::Begun | SourceStatus::Granted | SourceStatus::Kept | SourceStatus::Done,
+                SourceStatus::Begun
+                | SourceStatus::Granted
+                | SourceStatus::GrantedAhead
+                | SourceStatus::Kept
+                | SourceStatus::Done,
             )
             | Self::Destination(
                 DestinationStatus::Prepared

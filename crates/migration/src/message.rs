@@ -15,6 +15,7 @@
 //! | Complete | destination | the state is whole there; waiting for the source's word |
 //! | CannotStart | destination | QEMU or the journal refused the start; no CPU ran |
 //! | Settled | either | the end is known here too: do not tell it again |
+//! | Ended | destination | the CPUs ran there, and their QEMU is gone: nothing is needed from the source any more |
 
 use std::fmt;
 
@@ -55,11 +56,13 @@ pub enum Word {
     CannotStart = 9,
     /// Either: the end is known here too.
     Settled = 10,
+    /// Destination: the CPUs ran there, and their QEMU is gone.
+    Ended = 11,
 }
 
 impl Word {
     /// All words, in the order of their numbers on the wire.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Granted,
         Self::Kept,
         Self::TakeBack,
@@ -70,6 +73,7 @@ impl Word {
         Self::Complete,
         Self::CannotStart,
         Self::Settled,
+        Self::Ended,
     ];
 
     /// Its number on the wire.
@@ -94,7 +98,8 @@ impl Word {
             | Self::MaybeRan
             | Self::Complete
             | Self::CannotStart
-            | Self::Settled => None,
+            | Self::Settled
+            | Self::Ended => None,
         }
     }
 }
@@ -112,6 +117,7 @@ impl fmt::Display for Word {
             Self::Complete => "complete",
             Self::CannotStart => "cannot-start",
             Self::Settled => "settled",
+            Self::Ended => "ended",
         })
     }
 }
@@ -122,12 +128,12 @@ mod tests {
 
     #[test]
     fn numbers_are_frozen_and_unique() {
-        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         for word in Word::ALL {
             assert_eq!(Word::from_number(word.number()), Some(word));
         }
         assert_eq!(Word::from_number(0), None);
-        assert_eq!(Word::from_number(11), None);
+        assert_eq!(Word::from_number(12), None);
     }
 
     #[test]

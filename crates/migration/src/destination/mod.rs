@@ -121,7 +121,7 @@ impl Destination {
                 Phase::Complete { .. } => Some(Word::Complete),
                 Phase::CannotStart { .. } => Some(Word::CannotStart),
                 Phase::MaybeRan => Some(Word::MaybeRan),
-                Phase::Running { settled: false, .. } => Some(Word::Running),
+                Phase::Running { settled: false, .. } => Some(self.ran_word()),
                 Phase::Declined { settled: false, .. } => Some(Word::Declined),
                 Phase::ExpectPrepared
                 | Phase::Launching
@@ -134,6 +134,14 @@ impl Destination {
                 | Phase::EndingUnwritten { .. }
                 | Phase::Declined { .. } => None,
             },
+        }
+    }
+
+    /// That the guest ran here, and whether it still can.
+    pub(crate) const fn ran_word(&self) -> Word {
+        match self.qemu {
+            Qemu::Alive => Word::Running,
+            Qemu::Dead => Word::Ended,
         }
     }
 

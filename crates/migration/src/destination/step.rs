@@ -88,7 +88,7 @@ impl Destination {
                 destination.go(Phase::Starting { first: false }, [Effect::StartCpus])
             }
             (DestinationStatus::Running, Seen::Gone | Seen::Incomplete | Seen::Complete | Seen::Running) => {
-                let tell = destination.tell(Word::Running);
+                let tell = destination.tell(destination.ran_word());
                 destination.go(Phase::Running { recorded: true, settled: false }, tell)
             }
             (DestinationStatus::Declined, seen) => {
@@ -234,7 +234,10 @@ impl Destination {
 
     fn expect_starting(self, input: Input) -> Step {
         match input {
-            Input::Journaled(Written::Yes) if self.plan.leave_paused => self.runs(),
+            // Nothing will be seen to run: the record and a fresh sign of life are ownership.
+            Input::Journaled(Written::Yes) if self.plan.leave_paused => {
+                self.go(Phase::Starting { first: true }, [Effect::ProveAlive])
+            }
             Input::Journaled(Written::Yes) => self.go(Phase::Starting { first: true }, [Effect::StartCpus]),
             Input::Journaled(Written::No) => {
                 let tell = self.tell(Word::CannotStart);
@@ -247,6 +250,10 @@ impl Destination {
     fn starting(self, first: bool, input: Input) -> Step {
         match input {
             Input::Qemu(Report::Resumed) => self.runs(),
+            Input::Qemu(Report::Complete) if self.plan.leave_paused => self.runs(),
+            Input::Qemu(Report::Died) if self.plan.leave_paused => {
+                self.decline(Why::QemuDied, Tail::Starting { first: true })
+            }
             Input::Qemu(Report::StartRefused) => {
                 let tell = self.tell(Word::CannotStart);
                 self.go(Phase::CannotStart { recorded: true, first }, tell)
@@ -310,7 +317,7 @@ impl Destination {
         match input {
             // Unwritten, Starting and a running QEMU mean the same; it is written later.
             Input::Journaled(written) => {
-                let tell = self.tell(Word::Running);
+                let tell = self.tell(self.ran_word());
                 let phase = Phase::Running { recorded: written == Written::Yes, settled: false };
                 self.go(
                     phase,
@@ -332,13 +339,22 @@ impl Destination {
                 Phase::Running { recorded, settled: true },
                 (recorded && !settled).then_some(Effect::Journal(DestinationRecord::Acknowledged)),
             ),
-            Input::Told(Word::Kept) => self.go(same, [Effect::Tell(Word::Running), Effect::Alarm]),
+            Input::Told(Word::Kept) => {
+                let tell = Effect::Tell(self.ran_word());
+                self.go(same, [tell, Effect::Alarm])
+            }
             Input::Told(Word::Granted | Word::Ask | Word::TakeBack) => {
-                self.go(same, [Effect::Tell(Word::Running)])
+                let tell = Effect::Tell(self.ran_word());
+                self.go(same, [tell])
+            }
+            // In post-copy the source waits for a guest that will never be whole.
+            Input::Qemu(Report::Died) if !settled => {
+                let tell = self.tell(Word::Ended);
+                self.go(same, tell)
             }
             Input::Retry => {
                 let write = (!recorded).then_some(Effect::Journal(DestinationRecord::Running));
-                let tell = if settled { None } else { self.tell(Word::Running) };
+                let tell = if settled { None } else { self.tell(self.ran_word()) };
                 self.go(same, tell.into_iter().chain(write))
             }
             Input::Journaled(written) => {

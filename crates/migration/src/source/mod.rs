@@ -91,15 +91,25 @@ pub(crate) enum Phase {
     Unwritten { why: Why },
     /// Kept is written, the destination may be whole: it is told once the CPUs have run here, and not before.
     Resuming { why: Why, recorded: bool },
-    /// QEMU died while the destination may be whole: after the switchover was let go and before it was seen
-    /// complete, or (`kept`: Kept is written) before the guest went on here.
-    Unsure { kept: bool },
+    /// QEMU died while the destination may be whole.
+    Unsure(Sight),
     /// The guest stays. `recorded`: Kept is written. `settled`: the destination knows.
     Kept { why: Why, recorded: bool, settled: bool },
     /// Done is being written; what was known before it is kept in case it cannot be.
     ExpectDone(Handed),
     /// The guest is the destination's for good.
     Done,
+}
+
+/// What had been written when QEMU died unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Sight {
+    /// Begun: the switchover was let go, and `completed` was not seen.
+    Begun,
+    /// GrantedAhead: whether the switch was made, and the guest came back from it, was not seen.
+    Ahead,
+    /// Kept: whether the guest went on here was not seen.
+    Kept,
 }
 
 /// Why Granted is written.
@@ -156,7 +166,7 @@ impl Source {
             None | Some(Peer::Mute(_)) => None,
             Some(Peer::Ferry) => match self.phase {
                 Phase::Granted(handed) if !handed.ran => Some(Word::Granted),
-                Phase::Crossing { .. } | Phase::Unsure { .. } => Some(Word::Ask),
+                Phase::Crossing { .. } | Phase::Unsure(_) => Some(Word::Ask),
                 Phase::Kept { recorded: true, settled: false, .. } => Some(Word::Kept),
                 Phase::ExpectBegun
                 | Phase::Begun { .. }
@@ -203,7 +213,7 @@ impl Source {
             Phase::Granted(Handed { doubt: None, .. }) => Standing::HandedOver,
             Phase::Granted(Handed { doubt: Some(doubt), .. }) => Standing::InDoubt(doubt),
             Phase::Unwritten { .. } => Standing::InDoubt(Doubt::JournalFull),
-            Phase::Unsure { .. } => Standing::InDoubt(Doubt::SourceDied),
+            Phase::Unsure(_) => Standing::InDoubt(Doubt::SourceDied),
             Phase::Kept { .. } => Standing::Here,
             Phase::Done => Standing::Away,
         }
@@ -228,7 +238,7 @@ impl Source {
             | Phase::CallingOff { .. }
             | Phase::Unwritten { .. }
             | Phase::Resuming { .. }
-            | Phase::Unsure { .. }
+            | Phase::Unsure(_)
             | Phase::ExpectDone(_) => false,
         }
     }
@@ -248,7 +258,7 @@ impl Source {
             Phase::CallingOff { .. } => "calling off",
             Phase::Unwritten { .. } => "waiting for the destination to decline",
             Phase::Resuming { .. } => "resuming",
-            Phase::Unsure { .. } => "in doubt since QEMU died",
+            Phase::Unsure(_) => "in doubt since QEMU died",
             Phase::Kept { .. } => "kept",
             Phase::ExpectDone(_) => "finishing",
             Phase::Done => "done",

@@ -2,7 +2,7 @@
 //! taken or denied, an event is acted on or passed over. Called through [`Source::step`] alone.
 
 use super::types::{Answer, Call, Denied, Effect, Ended, Fate, Input, Refusal, Report, Seen};
-use super::{Grant, Handed, Phase, Qemu, Source, Stage};
+use super::{Grant, Handed, Phase, Qemu, Sight, Source, Stage};
 use crate::journal::{SourceRecord, SourceStatus};
 use crate::message::Word;
 use crate::{Coordination, Doubt, Evidence, GuestIs, MigrationId, Peer, Plan, Why, Written};
@@ -34,7 +34,7 @@ impl Source {
             Phase::CallingOff { why, recorded } => self.calling_off(why, recorded, input),
             Phase::Unwritten { why } => self.unwritten(why, input),
             Phase::Resuming { why, recorded } => self.resuming(why, recorded, input),
-            Phase::Unsure { kept } => self.unsure(kept, input),
+            Phase::Unsure(sight) => self.unsure(sight, input),
             Phase::Kept { why, recorded, settled } => self.kept(why, recorded, settled, input),
             Phase::ExpectDone(handed) => self.expect_done(handed, input),
             Phase::Done => self.done(input),
@@ -56,8 +56,8 @@ impl Source {
         let postcopy = Handed { postcopy: true, ..Handed::default() };
         let step = match (status, seen) {
             // It is not known whether the switchover had been let go, so the destination may be whole.
-            (SourceStatus::Begun, Seen::Gone) => source.unsure_now(false),
-            (SourceStatus::Begun, Seen::Idle | Seen::Running | Seen::Suspended) => {
+            (SourceStatus::Begun, Seen::Gone) => source.unsure_now(Sight::Begun),
+            (SourceStatus::Begun, Seen::Idle | Seen::Running | Seen::Stopped) => {
                 source.keep(Why::CopyFailed, Stage::Idle)
             }
             // Post-copy without a grant is not of our making; the destination holds the guest all the same.
@@ -77,7 +77,11 @@ impl Source {
             }
             (SourceStatus::Granted, Seen::Gone) => source.handed(Handed::default()),
             // Granted ahead of the switch, and perhaps told: the destination is asked before it is told again.
-            (SourceStatus::Granted, Seen::Postcopy) => {
+            (SourceStatus::GrantedAhead, Seen::Gone) => source.unsure_now(Sight::Ahead),
+            (SourceStatus::GrantedAhead, Seen::Completed) => {
+                source.handed(Handed { completed: true, ..postcopy })
+            }
+            (SourceStatus::Granted | SourceStatus::GrantedAhead, Seen::Postcopy) => {
                 let ask = source.tell(Word::Ask);
                 if ask.is_none() {
                     source.handed(postcopy)
@@ -86,23 +90,26 @@ impl Source {
                 }
             }
             // The switch was not made, so nothing was told.
-            (SourceStatus::Granted, Seen::Copying | Seen::PreSwitchover | Seen::Switching) if on => {
-                source.go(Phase::Crossing { loaded: false }, [Effect::SwitchToPostcopy])
-            }
-            (SourceStatus::Granted, Seen::Copying | Seen::PreSwitchover | Seen::Switching) => {
-                source.keep(Why::ClientGone, Stage::Underway)
-            }
+            (
+                SourceStatus::Granted | SourceStatus::GrantedAhead,
+                Seen::Copying | Seen::PreSwitchover | Seen::Switching,
+            ) if on => source.go(Phase::Crossing { loaded: false }, [Effect::SwitchToPostcopy]),
+            (
+                SourceStatus::Granted | SourceStatus::GrantedAhead,
+                Seen::Copying | Seen::PreSwitchover | Seen::Switching,
+            ) => source.keep(Why::ClientGone, Stage::Underway),
             // After a told grant QEMU can only run on Declined; before it, only because the switch failed.
-            (SourceStatus::Granted, Seen::Idle | Seen::Running | Seen::Suspended) => {
-                source.keep(Why::CopyFailed, Stage::Idle)
-            }
+            (
+                SourceStatus::Granted | SourceStatus::GrantedAhead,
+                Seen::Idle | Seen::Running | Seen::Stopped,
+            ) => source.keep(Why::CopyFailed, Stage::Idle),
             (SourceStatus::Kept, Seen::Copying | Seen::PreSwitchover | Seen::Switching) => {
                 source.go(Phase::CallingOff { why: Why::Cancelled, recorded: true }, [Effect::CancelCopy])
             }
             // It is not known whether the guest had gone on here, so the destination may hold the last copy.
-            (SourceStatus::Kept, Seen::Gone) => source.unsure_now(true),
+            (SourceStatus::Kept, Seen::Gone) => source.unsure_now(Sight::Kept),
             (SourceStatus::Kept, Seen::Completed) => source.resume(Why::Cancelled, true),
-            (SourceStatus::Kept, Seen::Idle | Seen::Running | Seen::Suspended | Seen::Postcopy) => {
+            (SourceStatus::Kept, Seen::Idle | Seen::Running | Seen::Stopped | Seen::Postcopy) => {
                 source.stays(Why::Cancelled, true)
             }
             (SourceStatus::Done, Seen::Gone) => source.go(Phase::Done, []),
@@ -115,7 +122,7 @@ impl Source {
                 | Seen::Postcopy
                 | Seen::Completed
                 | Seen::Running
-                | Seen::Suspended,
+                | Seen::Stopped,
             ) => source.go(Phase::Done, [Effect::EndQemu, Effect::Finished(Ended::Moved)]),
             // Settled before `cont` had been taken; a stop by a user is respected by whoever performs the effect.
             (SourceStatus::Settled, Seen::Completed | Seen::Idle) if plan.was_running => source
@@ -130,7 +137,7 @@ impl Source {
                 | Seen::Postcopy
                 | Seen::Completed
                 | Seen::Running
-                | Seen::Suspended,
+                | Seen::Stopped,
             ) => return None,
         };
         step.ok()
@@ -223,7 +230,7 @@ impl Source {
             Input::Qemu(Report::Failed) => self.keep(Why::CopyFailed, Stage::Idle),
             Input::Qemu(Report::Cancelled) => self.keep(Why::Cancelled, Stage::Idle),
             // It may have completed unseen: a destination that is whole would hold the last copy.
-            Input::Qemu(Report::Died) => self.unsure_now(false),
+            Input::Qemu(Report::Died) => self.unsure_now(Sight::Begun),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Underway),
             Input::Abort => self.abort(),
             Input::ClientGone => self.client_gone(Stage::Underway),
@@ -262,7 +269,7 @@ impl Source {
             (Input::Journaled(Written::No), Grant::Postcopy) => self
                 .go(Phase::Copying, [Effect::Answer(Answer::Failed(Call::StartPostcopy, Why::JournalFull))]),
             (Input::Journaled(Written::No), Grant::Operator) => self.go(
-                Phase::Unsure { kept: false },
+                Phase::Unsure(Sight::Begun),
                 [Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull))],
             ),
             (_, Grant::Complete | Grant::Postcopy | Grant::Operator) => self.out_of_turn(),
@@ -287,8 +294,9 @@ impl Source {
             }
             // A restarted daemon learns that the grant had been told before.
             Input::Told(Word::Running) => self.ran(postcopy),
-            // It cannot run here again, and the record says that it was granted.
-            Input::Qemu(Report::Died) | Input::QemuNow(Report::Died) => self.handed(postcopy),
+            Input::Told(Word::Ended) => self.ran(Handed { completed: true, ..postcopy }),
+            // It may have come back from a failed switch, and run on, before it died.
+            Input::Qemu(Report::Died) | Input::QemuNow(Report::Died) => self.unsure_now(Sight::Ahead),
             // Never told, and QEMU has the guest back.
             Input::Qemu(Report::Failed | Report::Cancelled | Report::Resumed)
             | Input::QemuNow(Report::Failed | Report::Cancelled | Report::Resumed) => {
@@ -326,6 +334,7 @@ impl Source {
         };
         match input {
             Input::Told(Word::Running) => self.ran(handed),
+            Input::Told(Word::Ended) => self.ran(Handed { completed: true, ..handed }),
             Input::ComesBack => self.ran(Handed { completed: true, ..handed }),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Idle),
             Input::Told(Word::MaybeRan) => self.doubt(handed, Doubt::MaybeRan),
@@ -429,7 +438,9 @@ impl Source {
             Input::Qemu(Report::Cancelled | Report::Failed) => self.stays(why, recorded),
             Input::Qemu(Report::Completed) if recorded => self.resume(why, true),
             Input::Qemu(Report::Completed) => self.unwritten_now(why),
-            Input::Qemu(Report::Died) => self.unsure_now(recorded),
+            Input::Qemu(Report::Died) => self.unsure_now(if recorded { Sight::Kept } else { Sight::Begun }),
+            // Past the switch there is nothing to cancel, and QEMU will not let the guest run: it stays as it is.
+            Input::Qemu(Report::PostcopyActive | Report::PostcopyPaused) => self.stays(why, recorded),
             Input::Abort => {
                 self.go(Phase::CallingOff { why, recorded }, [Effect::Answer(Answer::Ok(Call::Abort))])
             }
@@ -469,7 +480,7 @@ impl Source {
                 Phase::Unwritten { why },
                 [Effect::Answer(Answer::InDoubt(Call::Confirm, Doubt::JournalFull))],
             ),
-            Input::Qemu(Report::Died) | Input::QemuNow(Report::Died) => self.unsure_now(false),
+            Input::Qemu(Report::Died) | Input::QemuNow(Report::Died) => self.unsure_now(Sight::Begun),
             Input::Abort => self.go(Phase::Unwritten { why }, [Effect::Answer(Answer::Ok(Call::Abort))]),
             Input::StartPostcopy => self.deny(Refusal::NotCopying),
             Input::Destroy | Input::Perform(_) | Input::ComesBack => self.deny(Refusal::OutOfOrder),
@@ -483,7 +494,7 @@ impl Source {
         match input {
             Input::Qemu(Report::Resumed) | Input::Told(Word::Declined) => self.gone_on(why, recorded),
             // `cont` may have reached it: nobody knows whether it went on.
-            Input::Qemu(Report::Died) => self.unsure_now(recorded),
+            Input::Qemu(Report::Died) => self.unsure_now(if recorded { Sight::Kept } else { Sight::Begun }),
             Input::Confirm { .. } => self.go(same, [Effect::Answer(Answer::Confirm(Fate::Stayed))]),
             Input::Abort => self.go(same, [Effect::Answer(Answer::Ok(Call::Abort))]),
             Input::StartPostcopy => self.deny(Refusal::NotCopying),
@@ -499,16 +510,21 @@ impl Source {
         }
     }
 
-    fn unsure(self, kept: bool, input: Input) -> Step {
-        let same = Phase::Unsure { kept };
+    fn unsure(self, sight: Sight, input: Input) -> Step {
+        let same = Phase::Unsure(sight);
         match input {
-            // Never granted, so a destination without a record holds nothing that could start.
+            // The grant had been told, past the switch.
+            Input::Told(Word::Running | Word::Ended) if sight == Sight::Ahead => {
+                self.ran(Handed { postcopy: true, ..Handed::default() })
+            }
+            // Never told a grant that it could have acted on and forgotten: its absence starts nothing.
+            Input::Told(Word::Settled) if sight == Sight::Ahead => self.stay(),
             Input::Told(Word::Declined | Word::Settled)
             | Input::Confirm { cancelled: true, evidence: Evidence::Declined | Evidence::NeverStarted } => {
                 self.keep(Why::QemuDied, Stage::Idle)
             }
             Input::Resolve(GuestIs::Here) => self.keep(Why::Operator, Stage::Idle),
-            Input::Resolve(GuestIs::There) if kept => self.deny(Refusal::OutOfOrder),
+            Input::Resolve(GuestIs::There) if sight == Sight::Kept => self.deny(Refusal::OutOfOrder),
             Input::Resolve(GuestIs::There) => self.grant(Grant::Operator),
             Input::Retry => {
                 let ask = self.tell(Word::Ask);
@@ -537,7 +553,7 @@ impl Source {
             }
             // Whether this record was written matters to nobody: it only lets the journal be tidied.
             Input::Journaled(_) => self.go(same, []),
-            Input::Told(Word::Running) => {
+            Input::Told(Word::Running | Word::Ended) => {
                 let tell = self.tell(Word::Kept);
                 self.go(same, tell.into_iter().chain([Effect::Alarm]))
             }
@@ -593,7 +609,9 @@ impl Source {
                 let tell = self.tell(Word::Settled);
                 self.go(Phase::Done, tell.into_iter().chain([Effect::Alarm]))
             }
-            Input::Told(Word::Running | Word::MaybeRan | Word::Ask | Word::Complete | Word::CannotStart) => {
+            Input::Told(
+                Word::Running | Word::Ended | Word::MaybeRan | Word::Ask | Word::Complete | Word::CannotStart,
+            ) => {
                 let tell = self.tell(Word::Settled);
                 self.go(Phase::Done, tell)
             }
@@ -644,7 +662,11 @@ impl Source {
     }
 
     fn grant(self, grant: Grant) -> Step {
-        self.go(Phase::ExpectGranted(grant), [Effect::Journal(SourceRecord::Granted)])
+        let record = match grant {
+            Grant::Complete | Grant::Operator => SourceRecord::Granted,
+            Grant::Postcopy => SourceRecord::GrantedAhead,
+        };
+        self.go(Phase::ExpectGranted(grant), [Effect::Journal(record)])
     }
 
     fn keep(self, why: Why, stage: Stage) -> Step {
@@ -698,14 +720,16 @@ impl Source {
         )
     }
 
-    fn unsure_now(self, kept: bool) -> Step {
-        // Nobody to ask: what was decided stands.
-        if kept && !self.is_ferry() {
-            return self.stays(Why::QemuDied, true);
+    fn unsure_now(self, sight: Sight) -> Step {
+        // Nobody to ask. A destination that proves nothing starts only after Perform has succeeded.
+        match (self.is_ferry(), sight) {
+            (true, _) => {}
+            (false, Sight::Kept) => return self.stays(Why::QemuDied, true),
+            (false, Sight::Begun | Sight::Ahead) => return self.keep(Why::QemuDied, Stage::Idle),
         }
         let ask = self.tell(Word::Ask);
         self.go(
-            Phase::Unsure { kept },
+            Phase::Unsure(sight),
             ask.into_iter().chain([Effect::Answer(Answer::Failed(Call::Perform, Why::QemuDied))]),
         )
     }
@@ -719,7 +743,7 @@ impl Source {
     /// The guest stays, and its whole state was sent: the destination hears of it only once the CPUs ran here.
     fn resume(self, why: Why, recorded: bool) -> Step {
         if self.qemu == Qemu::Dead {
-            return self.unsure_now(recorded);
+            return self.unsure_now(if recorded { Sight::Kept } else { Sight::Begun });
         }
         if !self.plan.was_running {
             return self.stays(why, recorded);

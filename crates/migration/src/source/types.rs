@@ -86,7 +86,8 @@ pub enum Effect {
     Continue,
     /// `migrate-start-postcopy`. When QEMU refuses, feed nothing: the copy goes on as pre-copy.
     SwitchToPostcopy,
-    /// `migrate_cancel`; the copy's end (`Cancelled`, `Completed` or `Failed`) is fed when it is reported.
+    /// `migrate_cancel`, and then, whether QEMU took it or not, feed the copy's state at least once more: `Cancelled`,
+    /// `Completed` or `Failed` when it ends, or the post-copy state in which it cannot be cancelled.
     CancelCopy,
     /// Ask QEMU for the copy's state now; feed [`Input::QemuNow`] with an answer given after this effect, `Died` when
     /// it gives none.
@@ -161,12 +162,12 @@ pub enum Seen {
     Switching,
     /// `postcopy-active`, `postcopy-paused`, `postcopy-recover`.
     Postcopy,
-    /// `completed`, CPUs stopped.
+    /// `completed`, run state `postmigrate` or `finish-migrate`: the CPUs have not run since.
     Completed,
     /// `completed`, and the CPUs run again.
     Running,
-    /// `completed`, and the stored state says that a user stopped the guest after it had been given back.
-    Suspended,
+    /// `completed`, CPUs stopped in any other run state (`paused`, `io-error`, `watchdog` …): they have run since.
+    Stopped,
 }
 
 impl Seen {
@@ -180,7 +181,7 @@ impl Seen {
         Self::Postcopy,
         Self::Completed,
         Self::Running,
-        Self::Suspended,
+        Self::Stopped,
     ];
 }
 

@@ -78,6 +78,14 @@ impl Next<'_> {
 
     fn step_source(&mut self, mut world: World, input: source::Input, after_write: bool) {
         let Some(machine) = world.source.machine.clone() else { return };
+        if self.setup.broken == Some(Broken::PostcopyEndsEarly) && input == source::Input::Told(Word::Running)
+        {
+            // The machine believes that the copy is complete, and so that QEMU is not needed any more.
+            if let Ok((machine, _)) = machine.clone().step(source::Input::Qemu(source::Report::Completed)) {
+                world.source.machine = Some(machine.clone());
+                return self.step_told_running(world, machine);
+            }
+        }
         match machine.step(input) {
             Ok((machine, effects)) => {
                 world.source.machine = Some(machine);
@@ -140,6 +148,8 @@ impl Next<'_> {
                         world.source.qemu.copy = Copy::Cancelled;
                         world.source.qemu.runs |= self.setup.plan.live && world.source.qemu.alive;
                     }
+                    // Whatever came of it, the driver feeds the state that it finds afterwards.
+                    world.source.qemu.reported = Copy::None;
                 }
                 E::QueryCopy => {
                     if !is_last {
@@ -149,6 +159,8 @@ impl Next<'_> {
                 }
                 E::Resume => world.source.resuming = true,
                 E::EndQemu => end_source_qemu(&mut world),
+                E::Tell(Word::Granted)
+                    if self.setup.broken == Some(Broken::DeadDoesNotGrant) && !world.source.qemu.alive => {}
                 E::Tell(word) => {
                     if self.setup.peer == Peer::Ferry {
                         world.to_destination |= bit(word);
@@ -163,9 +175,16 @@ impl Next<'_> {
         self.push(world);
     }
 
+    fn step_told_running(&mut self, mut world: World, machine: Source) {
+        if let Ok((machine, effects)) = machine.step(source::Input::Told(Word::Running)) {
+            world.source.machine = Some(machine);
+            self.do_source(world, &effects, false);
+        }
+    }
+
     /// QEMU answers only after the switch that it is making: it has succeeded, or the stream broke.
     fn query_source(&mut self, mut world: World) {
-        if world.source.qemu.copy == Copy::PostcopyStarting {
+        if world.source.qemu.alive && world.source.qemu.copy == Copy::PostcopyStarting {
             if world.faults > 0 {
                 let mut failed = world.clone();
                 failed.faults -= 1;
@@ -224,10 +243,6 @@ impl Next<'_> {
                     if at + 1 != effects.len() {
                         world.violate(Violation::Contract("a journal effect is not the last"));
                     }
-                    if record == DestinationRecord::Running && self.setup.plan.leave_paused {
-                        world.destination.qemu.ran |=
-                            world.destination.qemu.alive && world.destination.qemu.complete;
-                    }
                     let written = write_destination(&mut world, record);
                     return self.step_destination(world, destination::Input::Journaled(written), true);
                 }
@@ -246,7 +261,15 @@ impl Next<'_> {
                         return self.step_destination(world, resumed, false);
                     }
                 }
-                E::EndQemu => end_destination_qemu(&mut world),
+                E::ProveAlive => {
+                    let qemu = &mut world.destination.qemu;
+                    // A whole guest that is to stay paused is this host's from here on.
+                    qemu.ran |= qemu.alive;
+                    let report =
+                        if qemu.alive { destination::Report::Complete } else { destination::Report::Died };
+                    return self.step_destination(world, destination::Input::Qemu(report), false);
+                }
+                E::EndQemu => end_destination_qemu(self.setup, &mut world),
                 E::Tell(word) => {
                     if self.setup.peer == Peer::Ferry {
                         world.to_source |= bit(word);
@@ -385,13 +408,13 @@ impl Next<'_> {
         if world.source.resuming && world.source.up {
             self.begin(Kind::Heals, "source QEMU: cont");
             let mut w = world.clone();
-            let refused = matches!(qemu.copy, Copy::PostcopyStarting | Copy::Postcopy);
-            if !refused {
-                w.source.resuming = false;
+            w.source.resuming = false;
+            // Past the switch QEMU refuses for good.
+            if !matches!(qemu.copy, Copy::PostcopyStarting | Copy::Postcopy) {
                 w.source.qemu.runs |= qemu.alive && !qemu.suspended;
                 w.source.qemu.run_reported = !w.source.qemu.runs;
-                self.push(w);
             }
+            self.push(w);
         }
         if !world.source.up || world.source.machine.is_none() {
             return;
@@ -513,7 +536,7 @@ impl Next<'_> {
             self.begin(Kind::Heals, "source daemon starts");
             let mut w = world.clone();
             w.source.up = true;
-            let seen = w.source_seen();
+            let seen = w.source_seen(self.setup);
             let qemu = &mut w.source.qemu;
             qemu.death_reported = !qemu.alive;
             qemu.reported = Copy::None;
@@ -533,7 +556,9 @@ impl Next<'_> {
             let mut w = world.clone();
             w.destination.up = true;
             let seen = w.destination_seen();
+            let owned = matches!(w.destination.record, Some(DestinationStatus::Starting));
             let qemu = &mut w.destination.qemu;
+            qemu.ran |= self.setup.plan.leave_paused && owned && qemu.alive;
             qemu.death_reported = !qemu.alive;
             qemu.listening_reported = true;
             qemu.complete_reported = qemu.complete;
@@ -692,7 +717,7 @@ impl Next<'_> {
             self.feed_destination(w, destination::Input::Destroy);
         }
         let back = matches!(world.source.record, Some(SourceStatus::Kept | SourceStatus::Settled))
-            || self.setup.broken == Some(Broken::KeptUnrecorded);
+            || (world.source.record.is_some() && world.source.qemu.copy == Copy::Completed);
         let mine = world.source.machine.as_ref().is_none_or(|machine| machine.standing() == Standing::Here);
         if back && mine && world.source.up && world.source.qemu.alive && world.source.qemu.runs {
             self.begin(Kind::User, "user suspends the guest that stayed");
@@ -806,10 +831,6 @@ fn write_source(setup: &Setup, world: &mut World, record: SourceRecord) -> Writt
     if setup.broken == Some(Broken::KeptUnrecorded) && record == SourceRecord::Kept {
         return Written::Yes;
     }
-    let dead = !world.source.qemu.alive;
-    if setup.broken == Some(Broken::DeadDoesNotGrant) && dead && record == SourceRecord::Granted {
-        return Written::No;
-    }
     match SourceStatus::after(world.source.record, record) {
         Ok(status) => world.source.record = Some(status),
         // With Kept unrecorded, its acknowledgement has nothing to stand on.
@@ -844,12 +865,14 @@ fn end_source_qemu(world: &mut World) {
 }
 
 /// Our own ending of the destination's QEMU: never one that ran, nor one that holds what nobody else does.
-fn end_destination_qemu(world: &mut World) {
+fn end_destination_qemu(setup: &Setup, world: &mut World) {
     let (from, to) = (&world.source.qemu, &world.destination.qemu);
     let past = matches!(from.copy, Copy::Postcopy);
     let alone = (!from.alive && !from.destroyed && !from.vouched) || past;
     let whole = to.complete || from.copy == Copy::Completed;
-    if to.alive && !to.destroyed && (to.ran || (whole && alone && !from.ran_on)) {
+    // A peer that proves nothing is not ours to answer for.
+    let ours = setup.peer == Peer::Ferry && !to.destroyed;
+    if to.alive && ours && (to.ran || (whole && alone && !from.ran_on)) {
         world.violate(Violation::Zero);
     }
     world.destination.qemu.alive = false;
@@ -982,5 +1005,6 @@ fn name(word: Word) -> &'static str {
         Word::Complete => "complete",
         Word::CannotStart => "cannot-start",
         Word::Settled => "settled",
+        Word::Ended => "ended",
     }
 }

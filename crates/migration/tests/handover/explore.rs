@@ -9,7 +9,7 @@ use ferry_migration::journal::{DestinationStatus, SourceStatus};
 use ferry_migration::{Doubt, Peer, Standing};
 
 use crate::act::{Kind, Story, successors};
-use crate::world::{Setup, Violation, World};
+use crate::world::{Copy, Setup, Violation, World};
 
 /// What an exploration found.
 pub(crate) struct Explored {
@@ -146,7 +146,9 @@ fn is_end(setup: &Setup, world: &World) -> bool {
     }
     let (from, to) = (&source.qemu, &destination.qemu);
     let stayed = matches!(source.record, None | Some(SourceStatus::Kept | SourceStatus::Settled));
-    let goes_on = from.runs || from.suspended || !from.alive || !setup.plan.was_running;
+    // Past the switch, a destination that died has taken the guest with it.
+    let lost = matches!(from.copy, Copy::Postcopy | Copy::PostcopyStarting) && !to.alive;
+    let goes_on = from.runs || from.suspended || !from.alive || !setup.plan.was_running || lost;
     if source.machine.is_none() && stayed && goes_on && destination.machine.is_none() && !to.alive {
         return true;
     }

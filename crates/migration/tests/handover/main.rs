@@ -12,16 +12,22 @@ use ferry_migration::plan::BestEffort;
 use ferry_migration::{Coordination, Peer, Plan};
 use world::{Broken, Setup};
 
-const PRECOPY: Plan = Plan {
+const DIRECT: Plan = Plan {
     coordination: Coordination::Direct,
     live: true,
     postcopy: false,
     leave_paused: false,
     was_running: true,
 };
+const PEER_TO_PEER: Plan = Plan { coordination: Coordination::PeerToPeer, ..DIRECT };
 
 fn setup(plan: Plan, faults: u8, users: u8) -> Setup {
-    Setup { plan, peer: Peer::Ferry, faults, users, broken: None }
+    Setup { plan, peer: Peer::Ferry, faults, users, blind: false, broken: None }
+}
+
+/// As if QEMU's run state could not tell a guest that has run on from one that has not.
+fn blind(setup: Setup) -> Setup {
+    Setup { blind: true, ..setup }
 }
 
 #[track_caller]
@@ -40,12 +46,109 @@ fn holds(name: &str, setup: &Setup) {
     assert!(ends > 0, "{name}: nothing ever ends");
 }
 
+/// Without this rule the exploration must find a violation or a dead end.
+#[track_caller]
+fn fails(broken: Broken, setup: Setup) {
+    let Explored { states, violation, dead_end, .. } = explore(&Setup { broken: Some(broken), ..setup });
+    match (violation, dead_end) {
+        (Some((violation, story)), _) => {
+            println!("{broken:?}: {violation:?} among {states} states, after\n  {}", story.join("\n  "));
+        }
+        (None, Some(story)) => {
+            println!("{broken:?}: a dead end among {states} states, after {} steps", story.len())
+        }
+        (None, None) => panic!("{broken:?}: {states} states, and nothing goes wrong without the rule"),
+    }
+}
+
 #[test]
 fn direct() {
-    holds("direct", &setup(PRECOPY, 2, 1));
+    holds("direct", &setup(DIRECT, 2, 1));
 }
 
 #[test]
 fn peer_to_peer() {
-    holds("peer to peer", &setup(Plan { coordination: Coordination::PeerToPeer, ..PRECOPY }, 2, 1));
+    holds("peer to peer", &setup(PEER_TO_PEER, 2, 1));
+}
+
+#[test]
+fn post_copy_direct() {
+    holds("post-copy, direct", &setup(Plan { postcopy: true, ..DIRECT }, 2, 1));
+}
+
+#[test]
+fn post_copy_peer_to_peer() {
+    holds("post-copy, peer to peer", &setup(Plan { postcopy: true, ..PEER_TO_PEER }, 2, 1));
+}
+
+#[test]
+fn a_guest_that_is_to_stay_paused() {
+    holds("left paused", &setup(Plan { leave_paused: true, ..DIRECT }, 2, 1));
+}
+
+#[test]
+fn not_live() {
+    holds("not live", &setup(Plan { live: false, ..PEER_TO_PEER }, 2, 1));
+}
+
+#[test]
+fn toward_a_peer_that_proves_nothing() {
+    let mute = Setup { peer: Peer::Mute(BestEffort::Stock), ..setup(PEER_TO_PEER, 1, 0) };
+    holds("toward stock", &mute);
+}
+
+#[test]
+fn h1_kept_is_recorded() {
+    fails(Broken::KeptUnrecorded, blind(setup(PEER_TO_PEER, 1, 2)));
+}
+
+#[test]
+fn h2_running_follows_the_run() {
+    fails(Broken::RunningBeforeRun, setup(DIRECT, 1, 0));
+}
+
+#[test]
+fn h3_a_complete_destination_does_not_decline() {
+    fails(Broken::CompleteDeclines, setup(DIRECT, 2, 0));
+}
+
+#[test]
+fn h4_post_copy_needs_the_source() {
+    fails(Broken::PostcopyEndsEarly, setup(Plan { postcopy: true, ..DIRECT }, 0, 1));
+}
+
+#[test]
+fn h5_the_grant_is_told_past_the_switch() {
+    fails(Broken::GrantedBeforeSwitch, setup(Plan { postcopy: true, ..DIRECT }, 1, 1));
+}
+
+#[test]
+fn h6_a_cancelled_confirm_is_a_question() {
+    fails(Broken::ConfirmObeyed, setup(DIRECT, 1, 0));
+}
+
+#[test]
+fn h7_a_source_whose_qemu_died_grants() {
+    fails(Broken::DeadDoesNotGrant, setup(PEER_TO_PEER, 2, 0));
+}
+
+#[test]
+fn h8_ids_tell_migrations_apart() {
+    fails(Broken::Untagged, setup(DIRECT, 0, 0));
+}
+
+#[test]
+fn h9_absence_is_no_answer() {
+    fails(Broken::AbsenceDeclines, setup(DIRECT, 2, 0));
+}
+
+#[test]
+fn h11_unwritten_the_destination_is_asked() {
+    fails(Broken::ResumesUnwritten, blind(setup(PEER_TO_PEER, 2, 1)));
+}
+
+#[test]
+fn h12_absence_on_a_stock_host_is_no_proof() {
+    let mute = Setup { peer: Peer::Mute(BestEffort::Stock), ..setup(DIRECT, 2, 0) };
+    fails(Broken::AbsenceProves, mute);
 }

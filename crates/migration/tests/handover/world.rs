@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) faults: u8,
     /// How often a user may interfere.
     pub(crate) users: u8,
+    /// A source that ran on after its copy had completed, and was stopped, looks as if it never had.
+    pub(crate) blind: bool,
     /// A rule that is left out.
     pub(crate) broken: Option<Broken>,
 }
@@ -282,7 +284,7 @@ impl World {
     }
 
     /// What a restarted source daemon finds.
-    pub(crate) fn source_seen(&self) -> source::Seen {
+    pub(crate) fn source_seen(&self, setup: &Setup) -> source::Seen {
         use source::Seen;
         let qemu = &self.source.qemu;
         if !qemu.alive {
@@ -295,7 +297,7 @@ impl World {
             Copy::PreSwitchover => Seen::PreSwitchover,
             Copy::PostcopyStarting | Copy::Postcopy => Seen::Postcopy,
             Copy::Completed if qemu.runs => Seen::Running,
-            Copy::Completed if qemu.suspended => Seen::Suspended,
+            Copy::Completed if qemu.ran_on && !setup.blind => Seen::Stopped,
             Copy::Completed => Seen::Completed,
         }
     }
