@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// The longest pause between two looks at a condition.
+/// The shortest and the longest pause between two looks at a condition.
+const PAUSE_MIN: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Looks at `condition` until it gives something.
@@ -13,9 +14,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// # Errors
 /// [`Error::Late`] with `what` when `limit` has passed; the condition is looked at once more before that.
 pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T> {
-    let deadline = Instant::now() + limit;
-    // Short first: most things that are waited for come within a few milliseconds.
-    let mut pause = Duration::from_micros(200);
+    let began = Instant::now();
+    let deadline = began + limit;
     loop {
         let last_look = Instant::now() >= deadline;
         if let Some(found) = condition() {
@@ -24,8 +24,8 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
         if last_look {
             return Err(Error::Late { what: what.to_owned(), limit, detail: String::new() });
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(PAUSE_MAX);
+        // Late by a thirty-second part of the wait at most: what is measured with this is not made of its pauses.
+        thread::sleep((began.elapsed() / 32).clamp(PAUSE_MIN, PAUSE_MAX));
     }
 }
 
