@@ -49,7 +49,7 @@ impl Driver {
     async fn boot(&mut self, domain: Domain, flags: StartFlags, client: Client) -> Result<DomainRef, Error> {
         let autodestroy = flags.contains(StartFlags::AUTODESTROY).then(|| client.id());
         let id = self.host.registry.next_id();
-        let launched = launch::launch(&self.host, domain, id, Purpose::Boot).await?;
+        let launched = launch::launch(&self.host, domain, id, launch::new_launch_id(), Purpose::Boot).await?;
         self.guest = Some(Guest::of_launch(id, launched, autodestroy));
         self.set_state(DomainState::PAUSED, PausedReason::STARTING_UP.0);
         if let Err(error) = self.bring_up(flags).await {
@@ -85,7 +85,7 @@ impl Driver {
         if let Err(error) = self.running() {
             return answer(reply, Err(error));
         }
-        if self.migration.is_some() {
+        if self.is_migrating() {
             return self.destroy_in_migration(reply).await;
         }
         self.end_guest(Ending::Destroyed).await;
@@ -254,7 +254,7 @@ impl Driver {
     pub(super) async fn handle_client_gone(&mut self, client: u64) {
         self.client_gone_in_migration(client).await;
         let bound = self.guest.as_ref().is_some_and(|guest| guest.autodestroy == Some(client));
-        if bound && self.migration.is_none() {
+        if bound && !self.is_migrating() {
             tracing::info!(domain = %self.name, "its client is gone: destroyed as asked");
             self.end_guest(Ending::Destroyed).await;
         }

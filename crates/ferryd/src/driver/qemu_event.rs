@@ -23,7 +23,10 @@ impl Driver {
             EventKind::Resume => self.handle_resume().await,
             EventKind::Shutdown(cause) => self.handle_shutdown(&cause).await,
             EventKind::Reset(_) => self.emit(DomainEvent::Reboot),
-            EventKind::Migration(status) => self.handle_migration_status(status).await,
+            EventKind::Migration(status) if self.holds_its_guest() => {
+                self.handle_migration_status(status).await
+            }
+            EventKind::Migration(_) => {}
             EventKind::MigrationPass(pass) => {
                 let iteration = i32::try_from(pass).unwrap_or(i32::MAX);
                 self.emit(DomainEvent::MigrationIteration { iteration });
@@ -62,7 +65,7 @@ impl Driver {
         if self.state != DomainState::RUNNING {
             return;
         }
-        let (reason, detail) = if self.migration.is_some() {
+        let (reason, detail) = if self.is_migrating() {
             (PausedReason::MIGRATION, SuspendedDetail::MIGRATED)
         } else {
             (PausedReason::UNKNOWN, SuspendedDetail::PAUSED)
@@ -73,7 +76,7 @@ impl Driver {
 
     /// The CPUs run and no command of ours has done it.
     async fn handle_resume(&mut self) {
-        if self.migration.is_some() {
+        if self.is_migrating() {
             return self.handle_migration_resume().await;
         }
         if self.state != DomainState::PAUSED {
@@ -86,6 +89,7 @@ impl Driver {
 
     /// The machine is off, with QEMU still there (`-no-shutdown`).
     async fn handle_shutdown(&mut self, cause: &ShutdownCause) {
+        let migrating = self.is_migrating();
         let Some(guest) = &mut self.guest else { return };
         if guest.ending.is_some() {
             return;
@@ -96,7 +100,7 @@ impl Driver {
         };
         let reboot = std::mem::take(&mut guest.reboot) || restart == OnEvent::Restart;
         // A signal ends QEMU whatever the definition wishes.
-        if reboot && cause.reason != ShutdownReason::HostSignal && self.migration.is_none() {
+        if reboot && cause.reason != ShutdownReason::HostSignal && !migrating {
             return self.start_over().await;
         }
         guest.ending = Some(Ending::Shutdown);
@@ -179,7 +183,7 @@ impl Driver {
 
     /// QEMU is gone.
     pub(super) async fn handle_exit(&mut self) {
-        if self.migration.is_some() {
+        if self.holds_its_guest() {
             return self.handle_migration_exit().await;
         }
         self.settle_end().await;

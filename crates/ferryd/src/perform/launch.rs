@@ -60,17 +60,25 @@ pub(crate) struct Launched {
     pub(crate) next_node: u32,
 }
 
-/// Starts QEMU for `domain`, which was completed and checked. `id` is the guest's number.
+/// A name for a launch that is about to be made.
+pub(crate) fn new_launch_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()[..8].to_owned()
+}
+
+/// Starts QEMU for `domain`, which was completed and checked. `id` is the guest's number, `launch_id` names this
+/// start of it for all time.
 pub(crate) async fn launch(
     host: &Arc<Host>,
     domain: Domain,
     id: i32,
+    launch_id: String,
     purpose: Purpose,
 ) -> Result<Launched, Error> {
     let capabilities = host.capabilities(domain.devices.emulator.as_deref()).await?;
     let (worker, known) = (Arc::clone(host), Arc::clone(&capabilities));
     // Files, TAPs and fork: work for a thread that may block.
-    let started = tokio::task::spawn_blocking(move || start(&worker, domain, &known, id, purpose));
+    let started =
+        tokio::task::spawn_blocking(move || start(&worker, domain, &known, (id, launch_id), purpose));
     let started = started.await.map_err(|_| refuse::internal("the daemon is stopping"))??;
     introduce(started, capabilities).await
 }
@@ -100,7 +108,7 @@ fn start(
     host: &Host,
     mut domain: Domain,
     capabilities: &Capabilities,
-    id: i32,
+    (id, launch_id): (i32, String),
     purpose: Purpose,
 ) -> Result<Started, Error> {
     ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition)?;
@@ -113,7 +121,6 @@ fn start(
     let next_node = blockgraph::number(&mut domain.devices.disks);
     ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
 
-    let launch_id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
     let run_dir = RunDir::create(&host.layout.run, id, &launch_id, &host.account)
         .map_err(|e| refuse::system("cannot make the run folder", &e))?;
     let made = make(host, &mut domain, capabilities, &run_dir, purpose);

@@ -47,6 +47,8 @@ pub(crate) struct Incoming {
     /// What both daemons call it; nothing from a stock source.
     pub(super) names: Option<Names>,
     pub(super) conversation: Conversation,
+    /// The start of QEMU that this migration is about; chosen before it is recorded.
+    pub(super) launch_id: String,
     /// The job slot is taken: from Prepare until the guest runs or is gone.
     pub(in crate::driver) job_open: bool,
     /// The connection that coordinates.
@@ -113,6 +115,7 @@ impl Driver {
         let id = names.as_ref().map_or_else(|| Names::new(self.epoch.next()), Names::clone);
         self.epoch = self.epoch.max(id.epoch);
         self.make_room();
+        let launch_id = launch::new_launch_id();
         self.host.registry.enlist(id.id, self.uuid);
         let mut conversation = Conversation::with(offer.peer, names.as_ref(), self.host.uuid);
         let is_ferry = offer.without_address == Peer::Mute(BestEffort::NoAddress);
@@ -120,8 +123,14 @@ impl Driver {
         let was_running = !parameters.flags.contains(MigrateFlags::PAUSED);
         let (machine, effects) = Destination::prepare(id.id, parameters.plan(was_running), peer);
         tracing::info!(domain = %self.uuid, migration = %id.id, epoch = id.epoch.0, "arriving");
-        let mut incoming =
-            Incoming::new(machine, names, conversation, parameters, source_name, Some(client.id()));
+        let mut incoming = Incoming::new(
+            machine,
+            names,
+            conversation,
+            parameters,
+            source_name,
+            (launch_id, Some(client.id())),
+        );
         incoming.source_host = offer.hostname.unwrap_or_default();
         incoming.definition = Some(definition);
         incoming.prepare.set(reply);
@@ -300,6 +309,7 @@ impl Driver {
     }
 
     async fn perform_destination_effect(&mut self, effect: Effect) -> Option<Input> {
+        let holds_its_guest = self.holds_its_guest();
         let Some(Migration::In(incoming)) = &mut self.migration else { return None };
         match effect {
             Effect::Journal(record) => {
@@ -319,6 +329,9 @@ impl Driver {
                     Some(Input::Qemu(Report::Died))
                 }
             },
+            Effect::StartCpus | Effect::ProveAlive | Effect::EndQemu if !holds_its_guest => {
+                Some(Input::Qemu(Report::Died))
+            }
             Effect::StartCpus => self.start_cpus().await,
             Effect::ProveAlive => Some(Input::Qemu(self.prove_alive().await)),
             Effect::EndQemu => {
@@ -354,10 +367,11 @@ impl Driver {
         let Some(definition) = incoming.definition.take() else {
             return Err(refuse::internal("the guest was launched before"));
         };
+        let launch_id = incoming.launch_id.clone();
         let uri = incoming.parameters.data_uri()?;
         let listen = Listen::plan(uri.as_ref(), incoming.parameters.listen_address.as_deref())?;
         let id = self.host.registry.next_id();
-        let launched = launch::launch(&self.host, definition, id, Purpose::Incoming).await?;
+        let launched = launch::launch(&self.host, definition, id, launch_id, Purpose::Incoming).await?;
         self.guest = Some(Guest::of_launch(id, launched, None));
         self.set_state(DomainState::PAUSED, PausedReason::MIGRATION.0);
         // From here on a restarted daemon knows the process.
@@ -597,12 +611,13 @@ impl Incoming {
         conversation: Conversation,
         parameters: Parameters,
         source_name: String,
-        client: Option<u64>,
+        (launch_id, client): (String, Option<u64>),
     ) -> Incoming {
         Incoming {
             machine,
             names,
             conversation,
+            launch_id,
             job_open: true,
             client,
             deadline: None,

@@ -19,6 +19,8 @@ pub(crate) struct Beside {
     pub(crate) secret: ferry_migration::Secret,
     /// The guest's name on the source.
     pub(crate) source_name: String,
+    /// The start of QEMU that the records are about.
+    pub(crate) launch_id: String,
     /// The other daemon, as far as it is known.
     pub(crate) host: Option<uuid::Uuid>,
     pub(crate) addresses: Vec<String>,
@@ -36,6 +38,7 @@ impl Driver {
             peer: outgoing.machine.peer(),
             secret: outgoing.names.secret.clone(),
             source_name: self.name.clone(),
+            launch_id: outgoing.launch_id.clone(),
             host: outgoing.conversation.peer.as_ref().map(|peer| peer.host),
             addresses: addresses(outgoing.conversation.peer.as_ref()),
             flags: outgoing.parameters().flags.bits(),
@@ -54,6 +57,7 @@ impl Driver {
             peer: Some(incoming.machine.peer()),
             secret: names.secret.clone(),
             source_name: incoming.source_name.clone(),
+            launch_id: incoming.launch_id.clone(),
             host: incoming.conversation.peer.as_ref().map(|peer| peer.host),
             addresses: addresses(incoming.conversation.peer.as_ref()),
             flags: incoming.parameters().flags.bits(),

@@ -207,6 +207,20 @@ impl Migration {
 }
 
 impl Driver {
+    /// Whether a migration occupies the domain.
+    pub(super) fn is_migrating(&self) -> bool {
+        self.migration.as_ref().is_some_and(Migration::occupies)
+    }
+
+    /// Whether the QEMU that runs is the one that the present migration is about.
+    pub(super) fn holds_its_guest(&self) -> bool {
+        match (&self.migration, &self.guest) {
+            (Some(Migration::Out(outgoing)), Some(guest)) => outgoing.launch_id == guest.launch_id,
+            (Some(Migration::In(incoming)), Some(guest)) => incoming.launch_id == guest.launch_id,
+            (Some(_), None) | (None, _) => false,
+        }
+    }
+
     pub(super) async fn handle_migrate(&mut self, request: MigrateRequest) {
         match request {
             MigrateRequest::Begin { parameters, client, reply } => {

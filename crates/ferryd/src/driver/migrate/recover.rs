@@ -5,7 +5,7 @@
 
 use ferry_migration::Standing;
 use ferry_migration::destination::{self, Destination};
-use ferry_migration::journal::Status;
+use ferry_migration::journal::{SourceStatus, Status};
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::{BestEffort, Peer};
 use ferry_migration::source::{self, Source};
@@ -28,23 +28,34 @@ impl Driver {
             left.beside.host.map(|host| handover::Peer { host, addresses: left.beside.addresses.clone() });
         let conversation = Conversation::with(peer, Some(&names), self.host.uuid);
         self.make_room();
+        let its_guest = self.guest.as_ref().is_some_and(|guest| guest.launch_id == left.beside.launch_id);
         self.host.registry.enlist(left.id, self.uuid);
         match left.status {
             Status::Source(status) => {
-                let seen = self.seen_by_source().await;
+                let seen = if its_guest { self.seen_by_source().await } else { source::Seen::Gone };
+                if status == SourceStatus::Done && !its_guest {
+                    // Settled on this side long ago; who asks is answered from the journal.
+                    return self.host.registry.strike(left.id);
+                }
                 let recovered = Source::recover(left.id, left.beside.plan, left.beside.peer, status, seen);
                 tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "leaving, found again");
                 let Some((machine, effects)) = recovered else { return };
                 let job_open = is_open(machine.standing());
                 let stats = JobStats::started(left.started_ms);
-                let outgoing =
-                    Outgoing::recovered(machine, names, conversation, job_open, parameters(&left), stats);
+                let outgoing = Outgoing::recovered(
+                    machine,
+                    names,
+                    conversation,
+                    job_open,
+                    parameters(&left),
+                    (left.beside.launch_id.clone(), stats),
+                );
                 self.migration = Some(Migration::Out(Box::new(outgoing)));
                 let follow = self.perform_source_effects(effects).await;
                 self.run_source(follow).await;
             }
             Status::Destination(status) => {
-                let seen = self.seen_by_destination().await;
+                let seen = if its_guest { self.seen_by_destination().await } else { destination::Seen::Gone };
                 let peer = left.beside.peer.unwrap_or(Peer::Mute(BestEffort::CookieLost));
                 let recovered = Destination::recover(left.id, left.beside.plan, peer, status, seen);
                 tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "arriving, found again");
@@ -58,7 +69,7 @@ impl Driver {
                     job_open,
                     parameters(&left),
                     left.beside.source_name.clone(),
-                    left.started_ms,
+                    (left.beside.launch_id.clone(), left.started_ms),
                 );
                 self.migration = Some(Migration::In(Box::new(incoming)));
                 let follow = self.perform_destination_effects(effects).await;
@@ -148,9 +159,9 @@ impl Outgoing {
         conversation: Conversation,
         job_open: bool,
         parameters: Parameters,
-        stats: JobStats,
+        (launch_id, stats): (String, JobStats),
     ) -> Outgoing {
-        let mut outgoing = Outgoing::new(machine, names, parameters, None);
+        let mut outgoing = Outgoing::new(machine, names, parameters, (launch_id, None));
         outgoing.conversation = conversation;
         outgoing.job_open = job_open;
         outgoing.standing_since_ms = now_ms();
@@ -167,9 +178,10 @@ impl Incoming {
         job_open: bool,
         parameters: Parameters,
         source_name: String,
-        started_ms: u64,
+        (launch_id, started_ms): (String, u64),
     ) -> Incoming {
-        let mut incoming = Incoming::new(machine, Some(names), conversation, parameters, source_name, None);
+        let mut incoming =
+            Incoming::new(machine, Some(names), conversation, parameters, source_name, (launch_id, None));
         incoming.job_open = job_open;
         incoming.started_ms = started_ms;
         incoming

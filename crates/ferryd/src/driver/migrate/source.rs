@@ -47,6 +47,8 @@ pub(crate) struct Outgoing {
     pub(super) machine: Source,
     pub(super) names: Names,
     pub(super) conversation: Conversation,
+    /// The start of QEMU that this migration is about.
+    pub(super) launch_id: String,
     /// The job slot is taken: from Begin (with change protection) or Perform until the end.
     pub(in crate::driver) job_open: bool,
     /// The connection that coordinates.
@@ -279,12 +281,14 @@ impl Driver {
     /// Puts the machine in place; [`Driver::start_source`] makes it move.
     fn open(&mut self, names: Names, parameters: Parameters, client: Option<u64>) {
         self.make_room();
+        let launch_id = self.guest.as_ref().map(|guest| guest.launch_id.clone()).unwrap_or_default();
         self.host.registry.enlist(names.id, self.uuid);
         let was_running = self.state == DomainState::RUNNING;
         let (machine, effects) = Source::begin(names.id, parameters.plan(was_running));
         self.epoch = names.epoch;
         tracing::info!(domain = %self.uuid, migration = %names.id, epoch = names.epoch.0, "leaving");
-        self.migration = Some(Migration::Out(Box::new(Outgoing::new(machine, names, parameters, client))));
+        self.migration =
+            Some(Migration::Out(Box::new(Outgoing::new(machine, names, parameters, (launch_id, client)))));
         self.opening = effects;
     }
 
@@ -385,8 +389,22 @@ impl Driver {
     }
 
     async fn perform_source_effect(&mut self, effect: Effect) -> Option<Input> {
+        let holds_its_guest = self.holds_its_guest();
         let Some(Migration::Out(outgoing)) = &mut self.migration else { return None };
         match effect {
+            // A record of an earlier start of this guest says nothing of the QEMU that runs now.
+            Effect::StopCpus
+            | Effect::StartCopy
+            | Effect::Continue
+            | Effect::SwitchToPostcopy
+            | Effect::CancelCopy
+            | Effect::QueryCopy
+            | Effect::Resume
+            | Effect::EndQemu
+                if !holds_its_guest =>
+            {
+                None
+            }
             Effect::Journal(record) => {
                 let written = self.write_source_record(record).await;
                 if record == SourceRecord::Granted {
@@ -703,11 +721,12 @@ impl Outgoing {
         machine: Source,
         names: Names,
         parameters: Parameters,
-        client: Option<u64>,
+        (launch_id, client): (String, Option<u64>),
     ) -> Outgoing {
         Outgoing {
             machine,
             names,
+            launch_id,
             conversation: Conversation::default(),
             job_open: true,
             client,
