@@ -22,7 +22,7 @@ use ferry_testkit::ferryd::{Ferryd, Options};
 use ferry_testkit::guest::{Boot, Domain, LinuxImage, Port, Work};
 use ferry_testkit::lab::{Host, Lab};
 use ferry_testkit::serial::Serial;
-use ferry_testkit::tools::Tools;
+use ferry_testkit::tools::{EMULATOR, Tools};
 use ferry_testkit::virsh::Virsh;
 use ferry_testkit::{Error, Result};
 
@@ -111,9 +111,11 @@ impl Pair {
         self.daemons[number].tcp_uri()
     }
 
-    /// The emulator's path for domains on these hosts.
+    /// The emulator's path for domains on these hosts: when one of them has an old QEMU, the script that old ones need.
     pub fn emulator(&self) -> PathBuf {
-        self.host(0).tool("qemu-system-x86_64")
+        let [first, second] = [0, 1].map(|number| self.host(number));
+        let plain = first.tool(EMULATOR);
+        if first.emulator() == plain { second.emulator() } else { first.emulator() }
     }
 
     /// Starts the boot-sector guest on the first host and waits until it beats.

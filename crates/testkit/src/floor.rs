@@ -88,7 +88,7 @@ impl Bare {
             "-machine",
             &self.machine,
             "-m",
-            &self.memory_mib.to_string(),
+            &format!("size={}k", self.memory_mib * 1024),
             "-qmp",
             &format!("unix:{},server=on,wait=off", monitor.display()),
             "-chardev",

@@ -81,7 +81,7 @@ impl Work {
     /// The kernel command line.
     pub fn command_line(&self) -> String {
         let mut line = format!(
-            "console=ttyS0 quiet loglevel=1 panic=-1 tsc=reliable no_timer_check \
+            "console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check \
              ferry.beat_us={} ferry.mem={} ferry.rate={} ferry.disk={} ferry.disk_rate={}",
             self.beat_us, self.memory_mib, self.memory_rate, self.disk_mib, self.disk_rate
         );

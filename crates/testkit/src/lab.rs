@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{Output, run};
-use crate::tools::Tools;
+use crate::tools::{EMULATOR, Tools};
 use crate::tree::{Launch, Tree};
 use crate::{Error, Result};
 
@@ -164,6 +164,11 @@ impl Host {
     /// The path of one of the host's tools, as the host sees it.
     pub fn tool(&self, name: &str) -> PathBuf {
         if self.anchor.is_some() { Path::new("/usr/bin").join(name) } else { self.tools.path(name) }
+    }
+
+    /// The QEMU to name in a domain that is to be migrated from or to this host: [`Tools::emulator`], else the plain one.
+    pub fn emulator(&self) -> PathBuf {
+        self.tools.emulator().map_or_else(|| self.tool(EMULATOR), Path::to_path_buf)
     }
 
     /// A command that will run on this host. A host with namespaces gives it `/` as its folder.

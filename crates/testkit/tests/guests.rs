@@ -10,13 +10,14 @@ use ferry_testkit::cache::Cache;
 use ferry_testkit::floor::{self, Bare, Options};
 use ferry_testkit::guest::{LinuxImage, Work};
 use ferry_testkit::serial::Serial;
+use ferry_testkit::tools::{EMULATOR, Tools};
 
 const BOOT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(20);
 
 fn bare(folder: &Path, linux: Option<(LinuxImage, Work)>) -> Bare {
     Bare {
-        emulator: "qemu-system-x86_64".into(),
+        emulator: emulator(),
         machine: "q35".into(),
         memory_mib: if linux.is_some() { 256 } else { 32 },
         disk: linux.is_some().then(|| empty_disk(folder)),
@@ -24,6 +25,11 @@ fn bare(folder: &Path, linux: Option<(LinuxImage, Work)>) -> Bare {
         log: folder.join("serial.log"),
         folder: folder.to_path_buf(),
     }
+}
+
+fn emulator() -> PathBuf {
+    let tools = Cache::open().and_then(|cache| Tools::distribution(&cache)).expect("the distribution's QEMU");
+    tools.emulator().map_or_else(|| tools.path(EMULATOR), Path::to_path_buf)
 }
 
 fn empty_disk(folder: &Path) -> PathBuf {

@@ -94,6 +94,7 @@ fn stock_moves_a_guest(tools: &Tools, versions: [&str; 2]) {
     let serial =
         Serial::follow([0, 1].map(|number| (lab.host(number).name(), lab.host(number).seen(log)))).unwrap();
     let domain = Domain::boot_sector("vm", &lab.shared().join("vm.img"), log).unwrap();
+    let domain = domain.emulator(lab.host(0).emulator());
     first.define_and_start("vm", &domain.write(lab.shared().join("vm.xml")).unwrap()).unwrap();
     serial.wait_beats_on("h1", 100, SOON).unwrap();
 
@@ -123,7 +124,7 @@ fn bare_qemus_move_a_guest_between_hosts() {
     let serial =
         Serial::follow([0, 1].map(|number| (lab.host(number).name(), lab.host(number).seen(log)))).unwrap();
     let bare = Bare {
-        emulator: lab.host(0).tool("qemu-system-x86_64"),
+        emulator: lab.host(0).emulator(),
         machine: "q35".into(),
         memory_mib: 64,
         linux: None,

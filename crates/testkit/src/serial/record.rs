@@ -32,8 +32,9 @@ impl Event {
     /// Reads one line.
     pub fn parse(line: &str) -> Self {
         let Some(rest) = line.strip_prefix("ferry-guest ") else {
-            // A kernel that panics says so in its own words.
-            return if line.contains("Kernel panic") { Self::Anomaly(line.to_owned()) } else { Self::Other };
+            // A kernel in trouble says so in its own words.
+            let trouble = ["Kernel panic", "BUG: ", "Oops: "].iter().any(|words| line.contains(words));
+            return if trouble { Self::Anomaly(line.to_owned()) } else { Self::Other };
         };
         let (kind, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         match kind {
