@@ -61,6 +61,11 @@ pub(crate) fn invalid_definition(error: ferry_qemu::ValidateError) -> Error {
     Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
 }
 
+/// The host's CPU has no name that QEMU knows.
+pub(crate) fn no_host_model(error: ferry_qemu::host_model::NoHostModel) -> Error {
+    Error::new(ErrorCode::CPU_INCOMPATIBLE, Origin::QEMU, error.to_string())
+}
+
 /// The machine type is of no family that we know.
 pub(crate) fn machine(error: ferry_qemu::machine::MachineError) -> Error {
     Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())

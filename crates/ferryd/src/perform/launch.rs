@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use super::monitor::{ConnectError, Monitor};
 use super::network::{self, TapRequest};
 use super::rundir::RunDir;
-use super::{images, vnc};
+use super::{images, settings, vnc};
 use crate::host::Host;
 use crate::process::Process;
 use crate::{refuse, sys};
@@ -112,6 +112,7 @@ fn start(
     purpose: Purpose,
 ) -> Result<Started, Error> {
     ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition)?;
+    ferry_qemu::host_model::expand(&mut domain, capabilities).map_err(refuse::no_host_model)?;
     map_networks(&mut domain, host)?;
     choose_vnc(&mut domain, host)?;
     images::follow(&mut domain.devices.disks).map_err(refuse::chain_unreadable)?;
@@ -333,16 +334,18 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
     let asks = devices.serials.iter().any(|serial| has_terminal(&serial.source))
         || devices.channels.iter().any(|channel| has_terminal(&channel.source))
         || devices.consoles.iter().any(|console| has_terminal(&console.source));
-    if asks {
-        match monitor.execute(&QueryChardev).await {
-            Ok(chardevs) => fill_in_terminals(&mut domain, &chardevs),
-            Err(error) => {
-                process.kill();
-                process.exited().await;
-                run_dir.remove();
-                return Err(refuse::monitor(error));
-            }
+    let introduced = async {
+        if asks {
+            let chardevs = monitor.execute(&QueryChardev).await?;
+            fill_in_terminals(&mut domain, &chardevs);
         }
+        settings::apply(&monitor, &domain).await
+    };
+    if let Err(error) = introduced.await {
+        process.kill();
+        process.exited().await;
+        run_dir.remove();
+        return Err(refuse::monitor(error));
     }
     Ok(Launched { domain, launch_id, process, child, monitor, events, run_dir, capabilities, next_node })
 }
@@ -395,6 +398,7 @@ fn fill_in_terminals(domain: &mut Domain, chardevs: &[ferry_qmp::commands::devic
             console.tty.clone_from(path);
         }
     }
+    ferry_qemu::complete::mirror_console(domain);
 }
 
 /// `<interface type='network'>` needs a bridge that the operator has named for it.

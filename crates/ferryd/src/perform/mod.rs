@@ -6,4 +6,5 @@ pub(crate) mod monitor;
 pub(crate) mod network;
 pub(crate) mod ownership;
 pub(crate) mod rundir;
+pub(crate) mod settings;
 pub(crate) mod vnc;

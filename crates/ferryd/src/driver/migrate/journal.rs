@@ -181,7 +181,14 @@ impl Driver {
 
     async fn save_history(&self, entry: HistoryEntry) {
         // A history that lacks a line is a pity; the store has said why.
-        let _ = self.host.store(move |store| store.save_history(&entry)).await;
+        let _ = self
+            .host
+            .store(move |store| {
+                store.save_history(&entry)?;
+                // Now that nothing waits: the next migration's records find an empty log.
+                store.checkpoint()
+            })
+            .await;
     }
 }
 
