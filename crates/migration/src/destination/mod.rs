@@ -11,7 +11,7 @@
 //!                            │                │  called off     │               ▼       │ Retry
 //!                            │                │                 │           Starting ──┼──> CannotStart
 //!                            │                │                 │    RESUME │    │ died │        │ TakeBack
-//!                            └────────────────┴──> ExpectDeclined           ▼    ▼               │
+//!                            └──── Ending ──────┴─> ExpectDeclined           ▼    ▼               │
 //!                                                       │   ▲        ExpectRunning  MaybeRan     │
 //!                                                       │   └───────────────┼───────────┼─ Kept ─┘
 //!                                                       ▼                   ▼
@@ -71,8 +71,8 @@ pub(crate) enum Phase {
     MaybeRan,
     /// Declined is being written.
     ExpectDeclined { why: Why, tail: Tail },
-    /// Declined could not be written: QEMU is ended first, for Prepared and a dead QEMU mean the same.
-    EndingUnwritten { why: Why },
+    /// QEMU, in which no CPU was started, is being ended; Declined follows.
+    Ending { why: Why },
     /// It will not run here. `recorded`: Declined is written. `settled`: the source knows.
     Declined { why: Why, recorded: bool, settled: bool },
 }
@@ -131,7 +131,7 @@ impl Destination {
                 | Phase::ExpectRunning
                 | Phase::Running { .. }
                 | Phase::ExpectDeclined { .. }
-                | Phase::EndingUnwritten { .. }
+                | Phase::Ending { .. }
                 | Phase::Declined { .. } => None,
             },
         }
@@ -169,9 +169,7 @@ impl Destination {
             Phase::CannotStart { .. } => Standing::InDoubt(Doubt::CannotStart),
             Phase::MaybeRan => Standing::InDoubt(Doubt::MaybeRan),
             Phase::ExpectRunning | Phase::Running { .. } => Standing::Here,
-            Phase::ExpectDeclined { .. } | Phase::EndingUnwritten { .. } | Phase::Declined { .. } => {
-                Standing::Away
-            }
+            Phase::ExpectDeclined { .. } | Phase::Ending { .. } | Phase::Declined { .. } => Standing::Away,
         }
     }
 
@@ -191,7 +189,7 @@ impl Destination {
             | Phase::ExpectRunning
             | Phase::MaybeRan
             | Phase::ExpectDeclined { .. }
-            | Phase::EndingUnwritten { .. } => false,
+            | Phase::Ending { .. } => false,
         }
     }
 
@@ -207,7 +205,7 @@ impl Destination {
             Phase::ExpectRunning => "started",
             Phase::Running { .. } => "running",
             Phase::MaybeRan => "in doubt since QEMU died",
-            Phase::ExpectDeclined { .. } | Phase::EndingUnwritten { .. } => "declining",
+            Phase::ExpectDeclined { .. } | Phase::Ending { .. } => "declining",
             Phase::Declined { .. } => "declined",
         }
     }

@@ -45,7 +45,7 @@ impl Destination {
             Phase::Running { recorded, settled } => self.running(recorded, settled, input),
             Phase::MaybeRan => self.maybe_ran(input),
             Phase::ExpectDeclined { why, tail } => self.expect_declined(why, tail, input),
-            Phase::EndingUnwritten { why } => self.ending_unwritten(why, input),
+            Phase::Ending { why } => self.ending(why, input),
             Phase::Declined { why, recorded, settled } => self.declined(why, recorded, settled, input),
         }
     }
@@ -396,12 +396,8 @@ impl Destination {
             (Input::Journaled(Written::Yes), Tail::Prepared | Tail::Starting { .. } | Tail::MaybeRan) => {
                 self.gives_up(why, true)
             }
-            (Input::Journaled(Written::No), Tail::Prepared) if self.qemu == Qemu::Dead => {
-                self.gives_up(why, false)
-            }
-            (Input::Journaled(Written::No), Tail::Prepared) => {
-                self.go(Phase::EndingUnwritten { why }, [Effect::EndQemu])
-            }
+            // Prepared and a dead QEMU mean the same; it is written later.
+            (Input::Journaled(Written::No), Tail::Prepared) => self.gives_up(why, false),
             // Starting on record with a dead QEMU would read as "may have run": nothing is given up unwritten.
             (Input::Journaled(Written::No), Tail::Starting { first }) if self.qemu == Qemu::Alive => {
                 self.go(Phase::CannotStart { recorded: true, first }, [])
@@ -416,9 +412,9 @@ impl Destination {
         }
     }
 
-    fn ending_unwritten(self, why: Why, input: Input) -> Step {
+    fn ending(self, why: Why, input: Input) -> Step {
         match input {
-            Input::Qemu(Report::Died) => self.gives_up(why, false),
+            Input::Qemu(Report::Died) => self.decline(why, Tail::Prepared),
             Input::Destroy | Input::Finish { .. } => self.deny(Refusal::OutOfOrder),
             Input::Resolve(_) => self.deny(Refusal::NotInDoubt),
             Input::Qemu(_) | Input::Told(_) | Input::ClientGone | Input::Deadline | Input::Retry => {
@@ -495,7 +491,12 @@ impl Destination {
         self.go(Phase::ExpectRunning, [Effect::Journal(DestinationRecord::Running)])
     }
 
+    /// It will not run here. What was never started ends before that is written, so that it cannot become whole in
+    /// between; what may have been started is ended after.
     fn decline(self, why: Why, tail: Tail) -> Step {
+        if tail == Tail::Prepared && self.qemu == Qemu::Alive {
+            return self.go(Phase::Ending { why }, [Effect::EndQemu]);
+        }
         self.go(Phase::ExpectDeclined { why, tail }, [Effect::Journal(DestinationRecord::Declined)])
     }
 

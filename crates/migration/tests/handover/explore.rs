@@ -1,14 +1,13 @@
 //! Breadth first through every reachable world; then backwards from the ends, along the steps that heal, to see
 //! whether each world has a way on.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 
 use ferry_migration::journal::{DestinationStatus, SourceStatus};
 use ferry_migration::{Doubt, Peer, Standing};
 
-use crate::act::{Kind, Story, successors};
+use crate::act::{Kind, successors};
 use crate::world::{Copy, Setup, Violation, World};
 
 /// What an exploration found.
@@ -23,13 +22,13 @@ pub(crate) struct Explored {
     pub(crate) ends: usize,
 }
 
-/// A fast hash for small keys; nobody chooses them to collide.
-#[derive(Default)]
+/// A fast hash of small keys. Worlds are told apart by two of them, 128 bits: among ten million worlds two meet with
+/// a chance of one in 10^24.
 struct Mix(u64);
 
 impl Hasher for Mix {
     fn finish(&self) -> u64 {
-        self.0
+        self.0 ^ (self.0 >> 29)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -49,7 +48,8 @@ impl Hasher for Mix {
     }
 
     fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
+        let mixed = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
     }
 
     fn write_isize(&mut self, value: isize) {
@@ -61,37 +61,47 @@ impl Hasher for Mix {
     }
 }
 
+fn fingerprint(world: &World) -> u128 {
+    let half = |seed| {
+        let mut mix = Mix(seed);
+        world.hash(&mut mix);
+        u128::from(mix.finish())
+    };
+    half(0x243f_6a88_85a3_08d3) << 64 | half(0x1319_8a2e_0370_7344)
+}
+
 pub(crate) fn explore(setup: &Setup) -> Explored {
-    let mut index: HashMap<World, u32, BuildHasherDefault<Mix>> = HashMap::default();
-    let mut worlds: Vec<World> = vec![World::new(setup)];
-    let mut parents: Vec<(u32, Story)> = vec![(0, ("", ""))];
-    let mut healed_from: Vec<Vec<u32>> = vec![Vec::new()];
-    index.insert(worlds[0].clone(), 0);
+    let first = World::new(setup);
+    let mut known: HashMap<u128, u32> = HashMap::from([(fingerprint(&first), 0)]);
+    let mut frontier = VecDeque::from([first]);
+    // For each world the one that led to it first, and which of its successors it was.
+    let mut parents: Vec<(u32, u16)> = vec![(0, 0)];
+    // Steps that heal, from and to.
+    let mut healing: Vec<(u32, u32)> = Vec::new();
+    let mut ends: Vec<u32> = Vec::new();
     let mut steps = 0;
-    let mut at = 0;
-    while at < worlds.len() {
-        let here = u32::try_from(at).unwrap();
-        for (kind, story, next) in successors(setup, &worlds[at]) {
+    let mut here = 0;
+    while let Some(world) = frontier.pop_front() {
+        if is_end(setup, &world) {
+            ends.push(here);
+        }
+        for (at, (kind, _, next)) in successors(setup, &world).into_iter().enumerate() {
             steps += 1;
             let violation = next.violation;
-            let fresh = u32::try_from(worlds.len()).unwrap();
-            let to = match index.entry(next) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(vacant) => {
-                    worlds.push(vacant.key().clone());
-                    vacant.insert(fresh);
-                    parents.push((here, story));
-                    healed_from.push(Vec::new());
-                    fresh
-                }
-            };
+            let fresh = u32::try_from(parents.len()).unwrap();
+            let to = *known.entry(fingerprint(&next)).or_insert(fresh);
+            if to == fresh {
+                parents.push((here, u16::try_from(at).unwrap()));
+                frontier.push_back(next);
+            }
             if kind == Kind::Heals && to != here {
-                healed_from[to as usize].push(here);
+                healing.push((to, here));
             }
             if let Some(violation) = violation {
-                let story = story_of(&parents, to);
+                let (story, _) = story_of(setup, &parents, to);
+                let states = parents.len();
                 return Explored {
-                    states: worlds.len(),
+                    states,
                     steps,
                     violation: Some((violation, story)),
                     dead_end: None,
@@ -99,42 +109,52 @@ pub(crate) fn explore(setup: &Setup) -> Explored {
                 };
             }
         }
-        at += 1;
+        here += 1;
     }
+    drop(known);
+    let dead_end = unreached(parents.len(), &ends, healing).map(|at| {
+        let (mut story, world) = story_of(setup, &parents, at);
+        story.push(format!("{world:#?}"));
+        story
+    });
+    Explored { states: parents.len(), steps, violation: None, dead_end, ends: ends.len() }
+}
 
-    let mut reaches = vec![false; worlds.len()];
-    let mut queue: Vec<u32> = Vec::new();
-    for (at, world) in worlds.iter().enumerate() {
-        if is_end(setup, world) {
-            reaches[at] = true;
-            queue.push(u32::try_from(at).unwrap());
-        }
+/// The first world from which no healing step leads towards an end. `healing` has each step as (to, from).
+fn unreached(worlds: usize, ends: &[u32], mut healing: Vec<(u32, u32)>) -> Option<u32> {
+    healing.sort_unstable();
+    let mut reaches = vec![false; worlds];
+    let mut queue = ends.to_vec();
+    for end in ends {
+        reaches[*end as usize] = true;
     }
-    let ends = queue.len();
     while let Some(at) = queue.pop() {
-        for from in &healed_from[at as usize] {
+        let into = healing.partition_point(|(to, _)| *to < at);
+        for (_, from) in healing[into..].iter().take_while(|(to, _)| *to == at) {
             if !std::mem::replace(&mut reaches[*from as usize], true) {
                 queue.push(*from);
             }
         }
     }
-    let dead_end = reaches.iter().position(|reaches| !reaches).map(|at| {
-        let mut story = story_of(&parents, u32::try_from(at).unwrap());
-        story.push(format!("{:#?}", worlds[at]));
-        story
-    });
-    Explored { states: worlds.len(), steps, violation: None, dead_end, ends }
+    reaches.iter().position(|reaches| !reaches).map(|at| u32::try_from(at).unwrap())
 }
 
-fn story_of(parents: &[(u32, Story)], mut at: u32) -> Vec<String> {
-    let mut story = Vec::new();
+/// How a world came about, by walking there again.
+fn story_of(setup: &Setup, parents: &[(u32, u16)], mut at: u32) -> (Vec<String>, World) {
+    let mut path = Vec::new();
     while at != 0 {
-        let (parent, step) = &parents[at as usize];
-        story.push(format!("{} {}", step.0, step.1));
-        at = *parent;
+        let (parent, step) = parents[at as usize];
+        path.push(step);
+        at = parent;
     }
-    story.reverse();
-    story
+    let mut world = World::new(setup);
+    let mut story = Vec::new();
+    for step in path.into_iter().rev() {
+        let (_, (what, detail), next) = successors(setup, &world).swap_remove(usize::from(step));
+        story.push(format!("{what} {detail}").trim_end().to_owned());
+        world = next;
+    }
+    (story, world)
 }
 
 /// Whether nothing more is to come: the guest is on one host and both know it, or it is lost to a fault, or it is one

@@ -152,3 +152,25 @@ fn h12_absence_on_a_stock_host_is_no_proof() {
     let mute = Setup { peer: Peer::Mute(BestEffort::Stock), ..setup(DIRECT, 2, 0) };
     fails(Broken::AbsenceProves, mute);
 }
+
+#[test]
+#[ignore = "minutes"]
+fn three_faults() {
+    for (name, plan) in [
+        ("direct", DIRECT),
+        ("peer to peer", PEER_TO_PEER),
+        ("post-copy, direct", Plan { postcopy: true, ..DIRECT }),
+        ("post-copy, peer to peer", Plan { postcopy: true, ..PEER_TO_PEER }),
+        ("left paused", Plan { leave_paused: true, ..PEER_TO_PEER }),
+        ("not live", Plan { live: false, ..DIRECT }),
+    ] {
+        holds(name, &setup(plan, 3, 1));
+    }
+}
+
+#[test]
+#[ignore = "minutes"]
+fn four_faults() {
+    holds("direct", &setup(DIRECT, 4, 0));
+    holds("peer to peer", &setup(PEER_TO_PEER, 4, 0));
+}
