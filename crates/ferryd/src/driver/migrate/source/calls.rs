@@ -1,0 +1,215 @@
+//! What is asked of the source: Begin, Perform, Confirm, abort, post-copy, destroy.
+
+use ferry_domxml::{Domain, FormatOptions};
+use ferry_migration::params::Request as Parameters;
+use ferry_migration::plan::BestEffort;
+use ferry_migration::source::Input;
+use ferry_migration::{Evidence, Peer};
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::flags::MigrateFlags;
+use ferry_rpc::values::{DomainState, PausedReason};
+
+use super::super::{Begun, Conversation, Migration, Names, cookies};
+use crate::driver::migrate::cookies::Answered;
+use crate::driver::{Driver, Reply, answer};
+use crate::listen::Client;
+use crate::refuse;
+
+impl Driver {
+    /// Begin: checks whether the guest may leave, and says what the destination is to make ready for.
+    pub(in crate::driver) async fn begin(
+        &mut self,
+        parameters: Parameters,
+        client: Client,
+        reply: Reply<Begun>,
+    ) {
+        let begun = match self.offer(&parameters) {
+            Ok(begun) => begun,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let names = begun.1;
+        if parameters.is_offline() || !parameters.flags.contains(MigrateFlags::CHANGE_PROTECTION) {
+            // No job: the call may be repeated, and Perform opens the migration under these names.
+            self.host.registry.enlist(names.id, self.uuid);
+            self.offered = Some(names);
+            self.offer_heard = false;
+            return self.answer(reply, Ok(begun.0));
+        }
+        self.watch(client.clone());
+        self.open(names, parameters, Some(client.id()));
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.begun = Some(begun.0);
+            outgoing.begin.set(reply);
+        }
+        self.start_source().await;
+    }
+
+    /// Perform: copies memory and state to where the destination listens.
+    pub(in crate::driver) async fn perform(
+        &mut self,
+        parameters: Parameters,
+        cookie: Vec<u8>,
+        client: Client,
+        reply: Reply<Vec<u8>>,
+    ) {
+        if let Err(error) = self.running() {
+            return answer(reply, Err(error));
+        }
+        let prepared = match cookies::read_prepared(self, &cookie) {
+            Ok(prepared) => prepared,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        if !matches!(self.migration, Some(Migration::Out(_))) {
+            if let Err(error) = self.refuse_second_migration() {
+                return answer(reply, Err(error));
+            }
+            let names = self.offered.take().unwrap_or_else(|| Names::new(self.epoch.next()));
+            let heard = std::mem::take(&mut self.offer_heard);
+            self.watch(client.clone());
+            self.open(names, parameters.clone(), Some(client.id()));
+            self.start_source().await;
+            if let Some(Migration::Out(outgoing)) = &mut self.migration {
+                outgoing.conversation.heard = heard;
+            }
+        }
+        let peer = self.meet(prepared).await;
+        let Some(Migration::Out(outgoing)) = &mut self.migration else {
+            let text = "the migration could not be opened: its journal cannot be written";
+            return answer(reply, Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text)));
+        };
+        outgoing.parameters = parameters;
+        outgoing.job_open = true;
+        outgoing.perform.set(reply);
+        self.call_source(Input::Perform(peer)).await;
+    }
+
+    /// Confirm: the coordinator's word about the destination. It counts as a question unless it is proven.
+    pub(in crate::driver) async fn confirm(
+        &mut self,
+        parameters: Parameters,
+        cookie: Vec<u8>,
+        cancelled: bool,
+        reply: Reply<()>,
+    ) {
+        if parameters.is_offline() {
+            let outcome = self.confirm_offline(&parameters, cancelled).await;
+            return self.answer(reply, outcome);
+        }
+        let (evidence, theirs) = match cookies::read_arrived(self, &cookie) {
+            Ok(read) => read,
+            // An unreadable cookie proves nothing; the call is still a question.
+            Err(error) => {
+                tracing::warn!(domain = %self.name, %error, "the confirm cookie is not readable");
+                (Evidence::None, None)
+            }
+        };
+        let Some(Migration::Out(outgoing)) = &mut self.migration else {
+            let text = format!("domain '{}' is not being migrated", self.name);
+            return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
+        };
+        let undefine = if parameters.flags.contains(MigrateFlags::UNDEFINE_SOURCE) {
+            MigrateFlags::UNDEFINE_SOURCE
+        } else {
+            MigrateFlags::NONE
+        };
+        outgoing.confirm.set(reply);
+        outgoing.confirm_cancelled = cancelled;
+        if let Some(theirs) = &theirs {
+            outgoing.stats = outgoing.stats.completed_by(theirs);
+        }
+        outgoing.parameters.flags = outgoing.parameters.flags | undefine;
+        self.call_source(Input::Confirm { cancelled, evidence }).await;
+    }
+
+    pub(in crate::driver) async fn confirm_offline(
+        &mut self,
+        parameters: &Parameters,
+        cancelled: bool,
+    ) -> Result<(), Error> {
+        self.offered = None;
+        let undefine = parameters.flags.contains(MigrateFlags::UNDEFINE_SOURCE);
+        if !cancelled && undefine && self.config.is_some() && self.guest.is_none() {
+            self.forget_definition().await?;
+        }
+        Ok(())
+    }
+
+    /// Switches the copy to post-copy.
+    pub(in crate::driver) async fn start_postcopy(&mut self, reply: Reply<()>) {
+        if let Err(error) = self.running() {
+            return answer(reply, Err(error));
+        }
+        let Some(Migration::Out(outgoing)) = &mut self.migration else {
+            let text = "post-copy can only be started while outgoing migration is in progress";
+            return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
+        };
+        outgoing.postcopy.set(reply);
+        self.call_source(Input::StartPostcopy).await;
+    }
+
+    /// Abort while the guest is leaving.
+    pub(in crate::driver) async fn abort_leaving(&mut self, reply: Reply<()>) {
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.abort.set(reply);
+            self.call_source(Input::Abort).await;
+        }
+    }
+
+    /// Destroy while the guest is leaving.
+    pub(in crate::driver) async fn destroy_leaving(&mut self, reply: Reply<()>) {
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.destroy.set(reply);
+            self.call_source(Input::Destroy).await;
+        }
+    }
+
+    /// Makes an offer out of the running guest: cookie, definition and names.
+    pub(in crate::driver) fn offer(&mut self, parameters: &Parameters) -> Result<(Begun, Names), Error> {
+        self.refuse_second_migration()?;
+        self.refuse_in_doubt("migrate")?;
+        let current = match (&self.guest, &self.config) {
+            (Some(guest), _) => &guest.domain,
+            (None, Some(config)) if parameters.is_offline() => config,
+            (None, _) => return Err(refuse::not_running()),
+        };
+        let definition = match (&parameters.destination_xml, parameters.is_offline(), &self.config) {
+            (Some(xml), _, _) => {
+                let wished = refuse::parse(xml)?;
+                ferry_domxml::abi::check(current, &wished).map_err(refuse::abi)?;
+                wished
+            }
+            (None, true, Some(config)) => Domain::clone(config),
+            (None, _, _) => Domain::clone(current),
+        };
+        let stuck = (self.state, self.reason) == (DomainState::PAUSED, PausedReason::IOERROR.0);
+        if stuck && parameters.flags.contains(MigrateFlags::ABORT_ON_ERROR) {
+            let text = "cannot migrate domain with I/O error";
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        }
+        let names = Names::new(self.epoch.next());
+        let xml = definition.format(FormatOptions::MIGRATION);
+        Ok((Begun { cookie: cookies::begin(self, &names, parameters), xml }, names))
+    }
+
+    pub(in crate::driver) fn refuse_second_migration(&self) -> Result<(), Error> {
+        match &self.migration {
+            Some(migration) if migration.occupies() => {
+                let text = format!("another migration job is already running for domain '{}'", self.name);
+                Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text))
+            }
+            Some(_) => self.refuse_in_doubt("migrate"),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds out who is at the other end, before anything depends on it.
+    pub(in crate::driver) async fn meet(&mut self, prepared: Answered) -> Peer {
+        let host = self.host.uuid;
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return prepared.without_address };
+        let heard = outgoing.conversation.heard;
+        outgoing.conversation = Conversation::with(prepared.peer, Some(&outgoing.names), host);
+        outgoing.conversation.heard = heard;
+        let is_ferry = prepared.without_address == Peer::Mute(BestEffort::NoAddress);
+        if is_ferry && outgoing.conversation.reaches().await { Peer::Ferry } else { prepared.without_address }
+    }
+}

@@ -1,0 +1,343 @@
+//! What the source's machine wants done: every effect, on QEMU, the journal and those who wait for an answer.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ferry_migration::journal::SourceRecord;
+use ferry_migration::policy;
+use ferry_migration::source::{Answer, Call, Effect, Ended, Input, Report};
+use ferry_migration::stats::Progress;
+use ferry_qmp::commands::migration::{
+    CapabilityState, Migrate, MigrateCancel, MigrateContinue, MigrateSetCapabilities, MigrateSetParameters,
+    MigrateStartPostcopy, MigrationCapability, MigrationParameters, MigrationStatus,
+};
+use ferry_qmp::commands::progress::QueryMigrate;
+use ferry_qmp::commands::run::{Cont, QueryStatus, Stop};
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::flags::MigrateFlags;
+use ferry_rpc::values::{
+    DomainState, LifecycleEvent, PausedReason, ResumedDetail, RunningReason, ShutdownDetail,
+};
+use tokio::time::Instant;
+
+use super::super::{Migration, cookies};
+use super::report;
+use crate::driver::guest::Ending;
+use crate::driver::{Driver, now_ms};
+use crate::refuse;
+
+/// How long `cont` is tried again while QEMU winds up a migration that did not happen.
+const RESUME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long QEMU may be between two tries of `cont`: its main loop needs a turn, not more.
+const RESUME_PAUSE: Duration = Duration::from_millis(5);
+
+impl Driver {
+    pub(in crate::driver) async fn perform_source_effects(
+        &mut self,
+        effects: Vec<Effect>,
+    ) -> VecDeque<Input> {
+        let mut follow = VecDeque::new();
+        for effect in effects {
+            if let Some(input) = self.perform_source_effect(effect).await {
+                follow.push_back(input);
+            }
+        }
+        follow
+    }
+
+    pub(in crate::driver) async fn perform_source_effect(&mut self, effect: Effect) -> Option<Input> {
+        let holds_its_guest = self.holds_its_guest();
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return None };
+        match effect {
+            // A record of an earlier start of this guest says nothing of the QEMU that runs now.
+            Effect::StopCpus
+            | Effect::StartCopy
+            | Effect::Continue
+            | Effect::SwitchToPostcopy
+            | Effect::CancelCopy
+            | Effect::QueryCopy
+            | Effect::Resume
+            | Effect::EndQemu
+                if !holds_its_guest =>
+            {
+                None
+            }
+            Effect::Journal(record) => {
+                let written = self.write_source_record(record).await;
+                if record == SourceRecord::Granted {
+                    self.close_figures().await;
+                }
+                if record == SourceRecord::Acknowledged {
+                    self.purge_journal().await;
+                }
+                Some(Input::Journaled(written))
+            }
+            Effect::Probe => Some(Input::Probed(self.probe_journal().await)),
+            Effect::StopCpus => {
+                self.stop_for_migration().await;
+                None
+            }
+            Effect::StartCopy => match self.start_copy().await {
+                Ok(()) => None,
+                Err(error) => self.copy_refused(&error),
+            },
+            Effect::Continue => {
+                let command = MigrateContinue { state: MigrationStatus::PreSwitchover };
+                match self.execute(&command).await {
+                    Ok(_) => None,
+                    Err(_) => self.query_copy().await.map(Input::Qemu),
+                }
+            }
+            Effect::SwitchToPostcopy => {
+                if let Err(error) = self.execute(&MigrateStartPostcopy).await {
+                    tracing::warn!(domain = %self.name, %error, "QEMU does not switch to post-copy");
+                }
+                None
+            }
+            Effect::CancelCopy => {
+                if let Err(error) = self.execute(&MigrateCancel).await {
+                    tracing::warn!(domain = %self.name, %error, "QEMU does not cancel the copy");
+                }
+                None
+            }
+            Effect::QueryCopy => self.query_copy().await.map(Input::QemuNow),
+            Effect::Resume => {
+                self.resume_after_migration().await;
+                None
+            }
+            Effect::EndQemu => {
+                self.let_go().await;
+                None
+            }
+            Effect::Tell(word) => {
+                self.tell(word);
+                None
+            }
+            Effect::Answer(reply) => {
+                self.answer_source(reply).await;
+                None
+            }
+            Effect::Finished(ended) => {
+                self.finish_leaving(ended).await;
+                None
+            }
+            Effect::Alarm => {
+                tracing::error!(
+                    domain = %self.uuid,
+                    migration = %outgoing.names.id,
+                    "THE GUEST RUNS ON THE DESTINATION although this host was told to keep it: one of the two must be destroyed by hand"
+                );
+                None
+            }
+        }
+    }
+
+    pub(in crate::driver) async fn execute<C: ferry_qmp::Command>(
+        &self,
+        command: &C,
+    ) -> Result<C::Reply, Error> {
+        self.running()?.monitor.execute(command).await.map_err(refuse::monitor)
+    }
+
+    pub(in crate::driver) async fn stop_for_migration(&mut self) {
+        if self.state != DomainState::RUNNING {
+            return;
+        }
+        if let Err(error) = self.execute(&Stop).await {
+            tracing::warn!(domain = %self.name, %error, "QEMU does not stop the CPUs");
+            return;
+        }
+        self.set_state(DomainState::PAUSED, PausedReason::MIGRATION.0);
+        self.note_stopped();
+        self.emit_lifecycle(LifecycleEvent::SUSPENDED, ferry_rpc::values::SuspendedDetail::MIGRATED.0);
+    }
+
+    /// The pause begins.
+    pub(in crate::driver) fn note_stopped(&mut self) {
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.stats = outgoing.stats.stopped(now_ms());
+        }
+    }
+
+    pub(in crate::driver) async fn start_copy(&mut self) -> Result<(), Error> {
+        let Some(Migration::Out(outgoing)) = &self.migration else { return Ok(()) };
+        let parameters = &outgoing.parameters;
+        let Some(uri) = parameters.data_uri()? else {
+            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, "no migration URI"));
+        };
+        let uri = uri.qemu_connect()?;
+        let switched = [
+            (MigrationCapability::Events, true),
+            (MigrationCapability::PauseBeforeSwitchover, true),
+            (MigrationCapability::AutoConverge, parameters.flags.contains(MigrateFlags::AUTO_CONVERGE)),
+            (MigrationCapability::PostcopyRam, parameters.flags.contains(MigrateFlags::POSTCOPY)),
+        ];
+        let capabilities = switched.map(|(capability, state)| CapabilityState { capability, state });
+        let postcopy_mib = parameters.postcopy_bandwidth_mib.or(self.limits.postcopy_speed_mib);
+        let percent = |value: Option<i32>| value.and_then(|percent| u8::try_from(percent).ok());
+        let tuning = MigrationParameters {
+            downtime_limit: Some(policy::downtime_limit_ms(self.limits.downtime_ms, 1)),
+            max_bandwidth: Some(policy::max_bandwidth_bytes(parameters.bandwidth_mib, self.limits.speed_mib)),
+            max_postcopy_bandwidth: postcopy_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            cpu_throttle_initial: percent(parameters.auto_converge_initial),
+            cpu_throttle_increment: percent(parameters.auto_converge_increment),
+            ..MigrationParameters::default()
+        };
+        self.execute(&MigrateSetCapabilities { capabilities: capabilities.to_vec() }).await?;
+        self.execute(&MigrateSetParameters(tuning)).await?;
+        self.execute(&Migrate::to(uri)).await?;
+        Ok(())
+    }
+
+    /// QEMU did not even start the copy.
+    pub(in crate::driver) fn copy_refused(&mut self, error: &Error) -> Option<Input> {
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.words = Some(error.message.clone());
+        }
+        Some(Input::Qemu(Report::Failed))
+    }
+
+    /// Asks QEMU how the copy stands.
+    pub(in crate::driver) async fn query_copy(&self) -> Option<Report> {
+        match self.execute(&QueryMigrate).await {
+            Ok(info) => Some(info.status.as_ref().and_then(report).unwrap_or(Report::Cancelled)),
+            // A QEMU that does not answer is dying or stuck; its end is reported by its pidfd.
+            Err(_) => None,
+        }
+    }
+
+    /// Keeps what QEMU says about a copy that failed.
+    pub(in crate::driver) async fn keep_words(&mut self) {
+        let words = self.execute(&QueryMigrate).await.ok().and_then(|info| info.error_desc);
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.words = outgoing.words.take().or(words);
+        }
+    }
+
+    /// A pass over the guest's memory begins: one that does not converge is allowed a longer pause.
+    pub(in crate::driver) async fn source_pass(&mut self, pass: u64) {
+        let limit = policy::downtime_limit_ms(self.limits.downtime_ms, pass);
+        if limit == policy::downtime_limit_ms(self.limits.downtime_ms, pass.saturating_sub(1)) {
+            return;
+        }
+        let tuning = MigrationParameters { downtime_limit: Some(limit), ..MigrationParameters::default() };
+        if let Err(error) = self.execute(&MigrateSetParameters(tuning)).await {
+            tracing::warn!(domain = %self.name, %error, "the downtime limit could not be raised");
+        }
+    }
+
+    /// Makes the CPUs run again after a migration that did not happen.
+    pub(in crate::driver) async fn resume_after_migration(&mut self) {
+        let suspended = match &self.migration {
+            Some(Migration::Out(outgoing)) => outgoing.suspended,
+            Some(Migration::In(_)) | None => false,
+        };
+        if self.execute(&QueryStatus).await.is_ok_and(|status| status.running) {
+            // It was never stopped, or QEMU has set it going itself; then RESUME says so.
+            return;
+        }
+        if suspended {
+            self.set_state(DomainState::PAUSED, PausedReason::USER.0);
+            return self.record_or_warn().await;
+        }
+        let patience = Instant::now() + RESUME_PATIENCE;
+        while let Err(error) = self.execute(&Cont).await {
+            // QEMU refuses while it still winds up the copy, and says so only in words.
+            if Instant::now() > patience || self.guest.is_none() {
+                tracing::error!(domain = %self.name, %error, "the guest could not be resumed");
+                self.set_state(DomainState::PAUSED, PausedReason::API_ERROR.0);
+                return self.record_or_warn().await;
+            }
+            tokio::time::sleep(RESUME_PAUSE).await;
+        }
+        self.note_resumed().await;
+    }
+
+    pub(in crate::driver) async fn note_resumed(&mut self) {
+        if self.state == DomainState::RUNNING {
+            return self.set_state(DomainState::RUNNING, RunningReason::MIGRATION_CANCELED.0);
+        }
+        self.set_state(DomainState::RUNNING, RunningReason::MIGRATION_CANCELED.0);
+        self.record_or_warn().await;
+        self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::MIGRATED.0);
+    }
+
+    /// The guest runs on the destination: its QEMU here ends, and nobody waits for that.
+    pub(in crate::driver) async fn let_go(&mut self) {
+        let Some(guest) = self.guest.take() else { return };
+        self.emit_lifecycle(LifecycleEvent::SHUTDOWN, ShutdownDetail::HOST.0);
+        guest.bury();
+        self.settle_state(Ending::Migrated).await;
+    }
+
+    pub(in crate::driver) async fn finish_leaving(&mut self, ended: Ended) {
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
+        outgoing.job_open = false;
+        let undefine = outgoing.parameters.flags.contains(MigrateFlags::UNDEFINE_SOURCE);
+        match ended {
+            Ended::Moved => {
+                let stats = outgoing.stats;
+                self.complete_job(stats);
+                if undefine && self.config.is_some() {
+                    // The guest is the destination's already; a definition that stays is only untidy.
+                    if let Err(error) = self.forget_definition().await {
+                        tracing::warn!(domain = %self.name, %error, "the definition stays on the source");
+                    }
+                }
+            }
+            Ended::Stayed(why) => {
+                tracing::info!(domain = %self.uuid, %why, "the guest stays");
+                self.completed_job = None;
+            }
+        }
+        self.write_history(&ended).await;
+    }
+
+    pub(in crate::driver) async fn answer_source(&mut self, reply: Answer) {
+        self.publish();
+        if let Answer::Ok(Call::Perform) = reply {
+            let cookie = self.grant_cookie();
+            if let Some(Migration::Out(outgoing)) = &mut self.migration {
+                outgoing.perform.answer(Ok(cookie));
+            }
+            return;
+        }
+        let name = self.name.clone();
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
+        match reply {
+            Answer::Ok(Call::Begin) => {
+                let begun = outgoing.begun.take();
+                outgoing.begin.answer(begun.ok_or_else(|| refuse::internal("Begin has no answer")));
+            }
+            Answer::Ok(call) => outgoing.answer(call, Ok(())),
+            Answer::Failed(call, why) => {
+                let error = outgoing.context(&name).failed(why);
+                outgoing.answer(call, Err(error));
+            }
+            Answer::InDoubt(call, doubt) => {
+                let error = outgoing.context(&name).in_doubt(doubt);
+                outgoing.answer(call, Err(error));
+            }
+            Answer::Confirm(fate) => {
+                let outcome = outgoing.context(&name).confirm(outgoing.confirm_cancelled, fate);
+                outgoing.confirm.answer(outcome);
+            }
+        }
+    }
+
+    /// Closes the figures of the copy, before the grant: they travel with it.
+    pub(in crate::driver) async fn close_figures(&mut self) {
+        self.note_stopped();
+        let info = self.execute(&QueryMigrate).await.ok();
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            let progress = info.as_ref().map(Progress::from).unwrap_or_default();
+            outgoing.stats = outgoing.stats.sent(progress, now_ms());
+        }
+    }
+
+    /// Perform's cookie; it travels in the coordinator's hands, and beside a grant that is told.
+    pub(in crate::driver) fn grant_cookie(&self) -> Vec<u8> {
+        cookies::performed(self)
+    }
+}
