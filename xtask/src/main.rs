@@ -4,12 +4,13 @@
 //! assignments that tell where it is.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use ferry_testkit::Result;
 use ferry_testkit::cache::Cache;
 use ferry_testkit::guest::LinuxImage;
-use ferry_testkit::tools::Tools;
+use ferry_testkit::tools::{EMULATOR, Tools, odd_ram_for};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -42,10 +43,13 @@ fn prepare(tests: bool) -> Result<String> {
         Tools::distribution(&cache)?;
         Tools::newer(&cache)?;
     }
-    let quoted = |path: &std::path::Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+    let plain = Path::new("/usr/bin").join(EMULATOR);
+    let emulator = odd_ram_for(&cache, &plain)?.unwrap_or(plain);
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
     Ok(format!(
-        "FERRY_GUEST_KERNEL={}\nFERRY_GUEST_INITRD={}\n",
+        "FERRY_GUEST_KERNEL={}\nFERRY_GUEST_INITRD={}\nFERRY_GUEST_EMULATOR={}\n",
         quoted(&guest.kernel),
-        quoted(&guest.initrd)
+        quoted(&guest.initrd),
+        quoted(&emulator)
     ))
 }

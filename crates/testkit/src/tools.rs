@@ -95,11 +95,7 @@ impl Tools {
         }
         let stand_ins = if overlays.is_empty() { None } else { Some(write_stand_ins(cache, &overlays)?) };
         let mut tools = Self { overlays, stand_ins, odd_ram: None };
-        let mut version = Command::new(tools.path(EMULATOR));
-        let version = run(version.arg("--version"), Duration::from_secs(20))?.ok()?;
-        if major(&version).is_some_and(|major| major < SOUND_QEMU) {
-            tools.odd_ram = Some(write_odd_ram(cache)?);
-        }
+        tools.odd_ram = odd_ram_for(cache, &tools.path(EMULATOR))?;
         Ok(tools)
     }
 }
@@ -147,6 +143,16 @@ fn stand_in(overlays: &[PathBuf], program: &Path) -> String {
         joined(LIBRARIES),
         program.display(),
     )
+}
+
+/// What [`Tools::emulator`] would say of the QEMU at `plain`.
+///
+/// # Errors
+/// [`Error::Command`] when it does not tell its version.
+pub fn odd_ram_for(cache: &Cache, plain: &Path) -> Result<Option<PathBuf>> {
+    let version = run(Command::new(plain).arg("--version"), Duration::from_secs(20))?.ok()?;
+    let old = major(&version).is_some_and(|major| major < SOUND_QEMU);
+    old.then(|| write_odd_ram(cache)).transpose()
 }
 
 /// `10` of `QEMU emulator version 10.0.2 (Debian …)`.
