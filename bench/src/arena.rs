@@ -171,9 +171,9 @@ impl Arena {
             versions.push(format!("virsh {}", machine::version(host, host.tool("virsh"))));
         }
         if self.ferry.is_some() {
-            let said = programs::ferryd().map(|path| machine::version(host, path));
-            let said = said.unwrap_or_else(|error| format!("ferryd of unknown version: {error}"));
-            versions.push(format!("{said} ({})", machine::build()));
+            let said = programs::ferryd()
+                .map(|path| format!("{} ({})", machine::version(host, &path), machine::build(&path)));
+            versions.push(said.unwrap_or_else(|error| format!("ferryd of unknown version: {error}")));
         }
         if self.stock.is_some() {
             versions.push(machine::version(self.lab.host(2), "/usr/sbin/libvirtd"));

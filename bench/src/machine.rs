@@ -62,13 +62,14 @@ pub(crate) fn version(host: &Host, program: impl AsRef<Path>) -> String {
     line.unwrap_or_else(|error| format!("{} of unknown version: {error}", program.display()))
 }
 
-/// The commit that is measured, marked when there are changes on top of it; and how it was built.
-pub(crate) fn build() -> String {
+/// The commit that is measured, marked when there are changes on top of it; and how `ferryd` was built, by where it lies.
+pub(crate) fn build(ferryd: &Path) -> String {
     let mut git = Command::new("git");
     git.arg("-C").arg(programs::workspace()).args(["describe", "--always", "--dirty"]);
     let commit = command::run(&mut git, LIMIT).and_then(command::Output::ok);
-    let commit = commit.unwrap_or_else(|_| "of an unknown commit".to_owned());
-    let profile = if cfg!(debug_assertions) { "debug build: NOT TO BE QUOTED" } else { "release build" };
+    let commit = commit.unwrap_or_else(|_| "an unknown commit".to_owned());
+    let release = ferryd.parent().is_some_and(|folder| folder.ends_with("release"));
+    let profile = if release { "release build" } else { "no release build: NOT TO BE QUOTED" };
     format!("{commit}, {profile}")
 }
 
@@ -80,6 +81,8 @@ mod tests {
     fn the_machine_can_be_described() {
         assert!(load().unwrap() >= 0.0);
         assert!(described().starts_with("Linux "));
+        assert!(build(Path::new("/x/release/ferryd")).ends_with(", release build"));
+        assert!(build(Path::new("/x/debug/ferryd")).contains("NOT TO BE QUOTED"));
         let folder = std::env::temp_dir().join(format!("ferry-disk-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let mut disk = Disk::open(&folder).unwrap();
