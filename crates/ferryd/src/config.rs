@@ -147,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn the_example_that_is_shipped_has_every_key_and_its_default() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dist/ferryd.toml");
+        let text = fs::read_to_string(example).unwrap();
+        let shipped: Config = toml::from_str(&text).unwrap();
+        assert_eq!(format!("{shipped:?}"), format!("{:?}", Config::default()));
+        for key in format!("{shipped:?}").split(", ").filter_map(|field| field.split(':').next()) {
+            let key = key.trim_start_matches("Config { ");
+            assert!(text.contains(key), "{key} is not in the example");
+        }
+    }
+
+    #[test]
     fn a_misspelt_key_is_refused() {
         assert!(matches!(parsed("migration_prot_min = 1"), Err(ConfigError::Parse { .. })));
     }

@@ -9,6 +9,7 @@ mod config;
 mod dispatch;
 mod driver;
 mod events;
+mod fault;
 mod handover;
 mod host;
 mod layout;

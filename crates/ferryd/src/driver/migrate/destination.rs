@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use super::{Arrived, Conversation, DOUBT_AFTER, Migration, Names, Offline, Pending, Prepared, cookies};
 use crate::driver::guest::{Ending, Guest};
 use crate::driver::{Driver, Reply, answer, now_ms};
+use crate::fault;
 use crate::host::Port;
 use crate::listen::Client;
 use crate::perform::launch::{self, Purpose};
@@ -381,6 +382,7 @@ impl Driver {
         let monitor = self.running()?.monitor.clone();
         monitor.execute(&MigrateSetCapabilities { capabilities }).await.map_err(refuse::monitor)?;
         let port = self.listen_for_source(&listen).await?;
+        fault::point!("listening");
         let number = port.as_ref().map_or(0, Port::number);
         let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
         if let Some(Migration::In(incoming)) = &mut self.migration {

@@ -2,6 +2,8 @@
 //!
 //! With each record goes what a restarted daemon needs beside it: the plan, the peer, the names.
 
+use std::fmt::Debug;
+
 use ferry_migration::journal::{DestinationRecord, SourceRecord};
 use ferry_migration::plan::Guarantee;
 use ferry_migration::{Peer, Plan, Written, destination, source};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Migration, Names};
 use crate::driver::{Driver, now_ms};
+use crate::fault;
 
 /// What stands beside every record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,8 +47,7 @@ impl Driver {
             flags: outgoing.parameters().flags.bits(),
             persistent_xml: outgoing.parameters().persistent_xml.clone(),
         };
-        let entry = self.entry(&outgoing.names, Role::Source, format!("{record:?}"), &beside);
-        self.append(entry).await
+        self.append(&outgoing.names, Role::Source, record, &beside).await
     }
 
     pub(super) async fn write_destination_record(&mut self, record: DestinationRecord) -> Written {
@@ -63,8 +65,7 @@ impl Driver {
             flags: incoming.parameters().flags.bits(),
             persistent_xml: None,
         };
-        let entry = self.entry(names, Role::Destination, format!("{record:?}"), &beside);
-        self.append(entry).await
+        self.append(names, Role::Destination, record, &beside).await
     }
 
     /// Drops the records of a migration whose end both sides know.
@@ -75,25 +76,25 @@ impl Driver {
         let _ = self.host.store(move |store| store.purge(id)).await;
     }
 
-    fn entry(&self, names: &Names, role: Role, kind: String, beside: &Beside) -> JournalEntry {
-        JournalEntry {
+    async fn append(&self, names: &Names, role: Role, record: impl Debug, beside: &Beside) -> Written {
+        let entry = JournalEntry {
             migration: u128::from_be_bytes(*names.id.as_bytes()),
             epoch: names.epoch.0,
             role,
             domain: self.uuid,
-            kind,
+            kind: format!("{record:?}"),
             // Our own types always have a JSON form.
             body: serde_json::to_value(beside).unwrap_or_default(),
             at_ms: now_ms(),
-        }
-    }
-
-    async fn append(&self, entry: JournalEntry) -> Written {
+        };
+        fault::point!("before-{record:?}");
         // The store has said why it could not.
-        match self.host.store(move |store| store.append(&entry)).await {
+        let written = match self.host.store(move |store| store.append(&entry)).await {
             Ok(()) => Written::Yes,
             Err(_) => Written::No,
-        }
+        };
+        fault::point!("after-{record:?}");
+        written
     }
 
     /// Whether the journal takes a record now: a host value is written in its place.

@@ -203,7 +203,7 @@ impl Driver {
     }
 
     /// Finds out who is at the other end, before anything depends on it.
-    pub(in crate::driver) async fn meet(&mut self, prepared: Answered) -> Peer {
+    async fn meet(&mut self, prepared: Answered) -> Peer {
         let host = self.host.uuid;
         let Some(Migration::Out(outgoing)) = &mut self.migration else { return prepared.without_address };
         let heard = outgoing.conversation.heard;

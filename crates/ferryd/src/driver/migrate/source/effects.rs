@@ -24,6 +24,7 @@ use super::super::{Migration, cookies};
 use super::report;
 use crate::driver::guest::Ending;
 use crate::driver::{Driver, now_ms};
+use crate::fault;
 use crate::refuse;
 
 /// How long `cont` is tried again while QEMU winds up a migration that did not happen.
@@ -83,6 +84,7 @@ impl Driver {
                 Err(error) => self.copy_refused(&error),
             },
             Effect::Continue => {
+                fault::point!("switchover");
                 let command = MigrateContinue { state: MigrationStatus::PreSwitchover };
                 match self.execute(&command).await {
                     Ok(_) => None,
@@ -187,6 +189,7 @@ impl Driver {
         self.execute(&MigrateSetCapabilities { capabilities: capabilities.to_vec() }).await?;
         self.execute(&MigrateSetParameters(tuning)).await?;
         self.execute(&Migrate::to(uri)).await?;
+        fault::point!("copying");
         Ok(())
     }
 
