@@ -25,6 +25,7 @@ mod lookup;
 mod machine;
 mod migrate;
 mod node;
+mod operator;
 mod snapshot;
 mod vcpu;
 
@@ -223,6 +224,8 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainMigrateConfirm3Params => migrate::confirm,
             DomainMigrateStartPostCopy => migrate::start_postcopy,
             HandoverTell => handover::tell,
+            History => operator::history,
+            Resolve => operator::resolve,
 
             DomainMigrateBegin3 => migrate::begin_plain,
             DomainMigratePrepare3 => migrate::prepare_plain,

@@ -235,6 +235,7 @@ impl Driver {
                 self.answer(reply, Ok(words));
             }
             Request::Heard { id, words } => self.heard(id, words).await,
+            Request::Resolve { guest_is, reply } => self.resolve(guest_is, reply).await,
             Request::ClientGone { client } => self.handle_client_gone(client).await,
             Request::Adopt { found, reply } => {
                 let outcome = self.adopt(*found).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ferry_domxml::Domain;
 use ferry_migration::message::Word;
 use ferry_migration::stats::JobStats;
-use ferry_migration::{MigrationId, Secret};
+use ferry_migration::{GuestIs, MigrationId, Secret};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{DestroyFlags, ShutdownFlags, StartFlags, UndefineFlags};
 use ferry_rpc::proto::DomainRef;
@@ -66,6 +66,8 @@ pub(crate) enum Request {
     Told { told: Told, reply: Reply<Vec<Word>> },
     /// What the other daemon answered to something that this side said.
     Heard { id: MigrationId, words: Vec<Word> },
+    /// The operator's word on a migration that is in doubt.
+    Resolve { guest_is: GuestIs, reply: Reply<()> },
     /// A connection on which something of this domain hangs has closed.
     ClientGone { client: u64 },
     /// Take over what a former daemon left: a definition, a running QEMU, a migration's journal.

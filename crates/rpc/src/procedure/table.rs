@@ -284,4 +284,6 @@ procedures! {
     Qemu 4 QemuConnectDomainMonitorEventRegister = connect_domain_monitor_event_register, High, None, [write NONE "virConnectDomainQemuMonitorEventRegister"];
     Qemu 5 QemuConnectDomainMonitorEventDeregister = connect_domain_monitor_event_deregister, High, None, [read];
     Ferry 1 HandoverTell = handover_tell, High, None, [write NONE "ferryHandoverTell"];
+    Ferry 2 History = history, Low, None, [read];
+    Ferry 3 Resolve = resolve, Low, None, [write NONE "ferryResolve"];
 }

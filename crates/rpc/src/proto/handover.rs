@@ -1,13 +1,12 @@
-//! The program of our own: two daemons tell each other where the guest of one migration is.
-//!
-//! A stock daemon refuses the program as unknown. Words are numbers of `ferry_migration::message`; 0 to 15 travel.
+//! The program of our own: two daemons tell each other where the guest of one migration is, and `ferry` asks what only
+//! Ferry knows. A stock daemon refuses the program as unknown.
 
 use std::fmt;
 
 use ferry_xdr::{Array, Codec, DecodeError, EncodeError, Reader, Writer};
 use uuid::Uuid;
 
-use super::{Cookie, RawUuid};
+use super::{Cookie, DomainRef, RawUuid};
 
 /// The secret of a migration: 16 raw bytes, never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,9 +53,40 @@ calls! {
         word: u32,
         cookie: Cookie,
     } -> HandoverTellReply;
+
+    /// The last migrations, newest first; of one domain, or of all.
+    History {
+        domain: Option<DomainRef>,
+        limit: u32,
+    } -> HistoryReply;
+
+    /// The operator's word on who has the guest of a migration that is in doubt.
+    Resolve {
+        domain: DomainRef,
+        guest_is_here: bool,
+    } -> ();
 }
 
 parts! {
+    /// `statistics` is a JSON object.
+    pub struct HistoryEntry {
+        pub migration: [u8; 16] as Sixteen,
+        pub domain: Uuid as RawUuid,
+        pub name: String,
+        pub outgoing: bool,
+        pub peer: String,
+        pub started_ms: u64,
+        pub ended_ms: Option<u64>,
+        pub result: String,
+        pub guarantee: String,
+        pub statistics: String,
+    }
+
+    pub struct HistoryReply {
+        pub entries: Vec<HistoryEntry> as Array<1024>,
+    }
+
+    /// Words are numbers of `ferry_migration::message`.
     pub struct HandoverTellReply {
         pub host: Uuid as RawUuid,
         pub words: Vec<u32> as Array<16>,

@@ -74,6 +74,7 @@ pub(crate) struct Incoming {
     finish: Pending<Arrived>,
     finish_cancelled: bool,
     destroy: Pending<()>,
+    pub(super) resolve: Pending<()>,
     /// Why QEMU could not be made ready.
     trouble: Option<Error>,
 }
@@ -171,12 +172,7 @@ impl Driver {
         incoming.deliver(delivery.persistent, delivery.stats);
         incoming.deadline = Some(Instant::now() + PATIENCE);
         let input = Input::Finish { cancelled, evidence: delivery.evidence };
-        if let Err(denied) = self.step_destination(input).await
-            && let Some(Migration::In(incoming)) = &mut self.migration
-        {
-            let error = Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, denied.to_string());
-            incoming.finish.answer(Err(error));
-        }
+        self.call_destination(input).await;
     }
 
     /// The cookie that came beside a grant.
@@ -197,12 +193,7 @@ impl Driver {
     pub(super) async fn destroy_arriving(&mut self, reply: Reply<()>) {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
         incoming.destroy.set(reply);
-        if let Err(denied) = self.step_destination(Input::Destroy).await
-            && let Some(Migration::In(incoming)) = &mut self.migration
-        {
-            let error = Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, denied.to_string());
-            incoming.destroy.answer(Err(error));
-        }
+        self.call_destination(Input::Destroy).await;
     }
 
     pub(super) async fn destination_status(&mut self, status: MigrationStatus) {
@@ -224,6 +215,19 @@ impl Driver {
         }
         self.settle_end().await;
         self.drive_destination(Input::Qemu(Report::Died)).await;
+    }
+
+    /// Feeds a call; what the machine denies, the caller is told.
+    pub(super) async fn call_destination(&mut self, input: Input) {
+        let Err(denied) = self.step_destination(input).await else { return };
+        let error = self.arriving_context().denied_by_destination(denied.refusal);
+        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        match input {
+            Input::Finish { .. } => incoming.finish.answer(Err(error)),
+            Input::Destroy => incoming.destroy.answer(Err(error)),
+            Input::Resolve(_) => incoming.resolve.answer(Err(error)),
+            _ => tracing::error!(%denied, ?input, "an event was denied"),
+        }
     }
 
     /// Feeds an event; a machine that has no use for it stays as it is.
@@ -478,7 +482,7 @@ impl Driver {
             (Call::Finish, Err(error)) => incoming.finish.answer(Err(error)),
             (Call::Prepare | Call::Finish, Ok(())) => {}
             (Call::Destroy, outcome) => incoming.destroy.answer(outcome),
-            (Call::Resolve, _) => {}
+            (Call::Resolve, outcome) => incoming.resolve.answer(outcome),
         }
     }
 
@@ -638,6 +642,7 @@ impl Incoming {
             finish: Pending::default(),
             finish_cancelled: false,
             destroy: Pending::default(),
+            resolve: Pending::default(),
             trouble: None,
         }
     }

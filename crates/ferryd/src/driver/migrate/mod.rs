@@ -18,7 +18,7 @@ use ferry_migration::message::Word;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::{Epoch, MigrationId, Secret, Standing};
 use ferry_qmp::commands::migration::MigrationStatus;
-use ferry_rpc::error::Error;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::DomainRef;
 use tokio::time::Instant;
 
@@ -306,6 +306,25 @@ impl Driver {
             Some(Migration::Out(_)) => self.destroy_leaving(reply).await,
             Some(Migration::In(_)) => self.destroy_arriving(reply).await,
             None => answer(reply, Ok(())),
+        }
+    }
+
+    /// The operator's word, when the other host is gone for good.
+    pub(super) async fn resolve(&mut self, guest_is: ferry_migration::GuestIs, reply: Reply<()>) {
+        match &mut self.migration {
+            Some(Migration::Out(outgoing)) => {
+                outgoing.resolve.set(reply);
+                self.call_source(ferry_migration::source::Input::Resolve(guest_is)).await;
+            }
+            Some(Migration::In(incoming)) => {
+                incoming.resolve.set(reply);
+                self.call_destination(ferry_migration::destination::Input::Resolve(guest_is)).await;
+            }
+            None => {
+                let text = format!("no migration of domain '{}' is in doubt", self.name);
+                let error = Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text);
+                answer(reply, Err(error));
+            }
         }
     }
 

@@ -51,6 +51,7 @@ pub(crate) struct Outgoing {
     pub(in crate::driver) confirm_cancelled: bool,
     pub(in crate::driver) abort: Pending<()>,
     pub(in crate::driver) destroy: Pending<()>,
+    pub(in crate::driver) resolve: Pending<()>,
     pub(in crate::driver) postcopy: Pending<()>,
     /// Why QEMU said that the copy failed.
     pub(in crate::driver) words: Option<String>,
@@ -202,6 +203,7 @@ impl Driver {
             Input::Abort => outgoing.answer(Call::Abort, Err(error)),
             Input::Destroy => outgoing.answer(Call::Destroy, Err(error)),
             Input::StartPostcopy => outgoing.answer(Call::StartPostcopy, Err(error)),
+            Input::Resolve(_) => outgoing.answer(Call::Resolve, Err(error)),
             _ => tracing::error!(%denied, ?input, "an event was denied"),
         }
     }
@@ -235,6 +237,7 @@ impl Outgoing {
             confirm_cancelled: false,
             abort: Pending::default(),
             destroy: Pending::default(),
+            resolve: Pending::default(),
             postcopy: Pending::default(),
             words: None,
         }
@@ -250,7 +253,7 @@ impl Outgoing {
             (Call::Abort, outcome) => self.abort.answer(outcome),
             (Call::Destroy, outcome) => self.destroy.answer(outcome),
             (Call::StartPostcopy, outcome) => self.postcopy.answer(outcome),
-            (Call::Resolve, _) => {}
+            (Call::Resolve, outcome) => self.resolve.answer(outcome),
         }
     }
 
