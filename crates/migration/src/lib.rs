@@ -24,6 +24,7 @@ pub mod plan;
 
 pub mod coordinator;
 pub mod destination;
+pub mod recovery;
 pub mod source;
 
 pub mod cookie;

@@ -210,3 +210,6 @@ impl Destination {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use super::types::{Answer, Call, Denied, Effect, Ended, Fate, Input, Refusal, Re
 use super::{Destination, Phase, Qemu, Tail};
 use crate::journal::{DestinationRecord, DestinationStatus};
 use crate::message::Word;
+use crate::recovery::{self, DestinationAction};
 use crate::{Doubt, Evidence, GuestIs, MigrationId, Peer, Plan, Why, Written};
 
 /// The next state and what is to be done, in this order.
@@ -61,37 +62,32 @@ impl Destination {
     ) -> Option<(Self, Vec<Effect>)> {
         let qemu = if seen == Seen::Gone { Qemu::Dead } else { Qemu::Alive };
         let destination = Self { id, plan, peer, qemu, phase: Phase::Incoming { granted: false } };
-        let step = match (status, seen) {
-            (DestinationStatus::Prepared, Seen::Gone) => destination.decline(Why::QemuDied, Tail::Prepared),
-            // Whoever coordinated is gone with the daemon's connections.
-            (DestinationStatus::Prepared, Seen::Incomplete) => destination.incoming(false, Input::ClientGone),
-            (DestinationStatus::Prepared, Seen::Complete) if destination.is_ferry() => {
-                destination.go(Phase::Complete { doubt: false }, [Effect::Tell(Word::Complete)])
-            }
-            (DestinationStatus::Prepared, Seen::Complete) => {
-                destination.decline(Why::ClientGone, Tail::Prepared)
-            }
-            // It runs, whoever started it: only saying so keeps the source from running it too.
-            (DestinationStatus::Prepared | DestinationStatus::Starting, Seen::Running) => destination.runs(),
-            // A guest that was to stay paused ran on no CPU before Running was written.
-            (DestinationStatus::Starting, Seen::Gone) if plan.leave_paused => {
+        let step = match recovery::destination(status, seen, &plan, peer) {
+            DestinationAction::Nothing => return None,
+            DestinationAction::Decline if status == DestinationStatus::Starting => {
                 destination.decline(Why::QemuDied, Tail::Starting { first: true })
             }
-            (DestinationStatus::Starting, Seen::Gone) => {
+            DestinationAction::Decline => destination.decline(Why::QemuDied, Tail::Prepared),
+            DestinationAction::EndThenDecline => destination.decline(Why::ClientGone, Tail::Prepared),
+            DestinationAction::AskOn => {
+                destination.go(Phase::Incoming { granted: false }, [Effect::Tell(Word::Ask)])
+            }
+            DestinationAction::TellComplete => {
+                destination.go(Phase::Complete { doubt: false }, [Effect::Tell(Word::Complete)])
+            }
+            DestinationAction::Claim => destination.runs(),
+            DestinationAction::StartAgain => {
+                destination.go(Phase::Starting { first: false }, [Effect::StartCpus])
+            }
+            DestinationAction::TellMaybeRan => {
                 let tell = destination.tell(Word::MaybeRan);
                 destination.go(Phase::MaybeRan, tell)
             }
-            (DestinationStatus::Starting, Seen::Complete | Seen::Incomplete) if plan.leave_paused => {
-                destination.runs()
-            }
-            (DestinationStatus::Starting, Seen::Complete | Seen::Incomplete) => {
-                destination.go(Phase::Starting { first: false }, [Effect::StartCpus])
-            }
-            (DestinationStatus::Running, Seen::Gone | Seen::Incomplete | Seen::Complete | Seen::Running) => {
+            DestinationAction::TellRunning => {
                 let tell = destination.tell(destination.ran_word());
                 destination.go(Phase::Running { recorded: true, settled: false }, tell)
             }
-            (DestinationStatus::Declined, seen) => {
+            DestinationAction::TellDeclined => {
                 let end = (seen != Seen::Gone).then_some(Effect::EndQemu);
                 let tell = destination.tell(Word::Declined);
                 destination.go(
@@ -99,15 +95,8 @@ impl Destination {
                     end.into_iter().chain(tell),
                 )
             }
-            (DestinationStatus::SettledDeclined, Seen::Incomplete | Seen::Complete | Seen::Running) => {
-                destination.go(
-                    Phase::Declined { why: Why::Declined, recorded: true, settled: true },
-                    [Effect::EndQemu],
-                )
-            }
-            (DestinationStatus::SettledRunning, _) | (DestinationStatus::SettledDeclined, Seen::Gone) => {
-                return None;
-            }
+            DestinationAction::EndQemu => destination
+                .go(Phase::Declined { why: Why::Declined, recorded: true, settled: true }, [Effect::EndQemu]),
         };
         step.ok()
     }

@@ -265,3 +265,6 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use super::types::{Answer, Call, Denied, Effect, Ended, Fate, Input, Refusal, Re
 use super::{Grant, Handed, Phase, Qemu, Sight, Source, Stage};
 use crate::journal::{SourceRecord, SourceStatus};
 use crate::message::Word;
+use crate::recovery::{self, SourceAction};
 use crate::{Coordination, Doubt, Evidence, GuestIs, MigrationId, Peer, Plan, Why, Written};
 
 /// The next state and what is to be done, in this order.
@@ -52,93 +53,43 @@ impl Source {
     ) -> Option<(Self, Vec<Effect>)> {
         let qemu = if seen == Seen::Gone { Qemu::Dead } else { Qemu::Alive };
         let source = Self { id, plan, peer, qemu, phase: Phase::Copying };
-        let on = plan.coordination == Coordination::PeerToPeer;
-        let postcopy = Handed { postcopy: true, ..Handed::default() };
-        let step = match (status, seen) {
-            // It is not known whether the switchover had been let go, so the destination may be whole.
-            (SourceStatus::Begun, Seen::Gone) => source.unsure_now(Sight::Begun),
-            (SourceStatus::Begun, Seen::Idle | Seen::Running | Seen::Stopped) => {
-                source.keep(Why::CopyFailed, Stage::Idle)
+        // The switch had been made, or is still wanted.
+        let ahead = status == SourceStatus::GrantedAhead;
+        let step = match recovery::source(status, seen, &plan, peer) {
+            SourceAction::Nothing => return None,
+            SourceAction::GoOn if seen == Seen::Switching => source.go(Phase::Switching, []),
+            SourceAction::GoOn => source.go(Phase::Copying, []),
+            SourceAction::LetGo => source.go(Phase::ExpectProbe, [Effect::Probe]),
+            SourceAction::Grant => source.grant(Grant::Complete),
+            SourceAction::GrantAhead => source.grant(Grant::Postcopy),
+            SourceAction::TellGranted => source.handed(Handed {
+                postcopy: ahead || seen == Seen::Postcopy,
+                completed: seen == Seen::Completed,
+                ..Handed::default()
+            }),
+            SourceAction::AskBeforeTelling => {
+                source.go(Phase::Crossing { loaded: false }, [Effect::Tell(Word::Ask)])
             }
-            // Post-copy without a grant is not of our making; the destination holds the guest all the same.
-            (SourceStatus::Begun, Seen::Postcopy) => source.grant(Grant::Postcopy),
-            (SourceStatus::Begun, Seen::Completed) if on => source.grant(Grant::Complete),
-            (SourceStatus::Begun, Seen::Completed) => source.keep(Why::ClientGone, Stage::Complete),
-            (SourceStatus::Begun, Seen::Copying) if on => source.go(Phase::Copying, []),
-            (SourceStatus::Begun, Seen::Switching) if on => source.go(Phase::Switching, []),
-            (SourceStatus::Begun, Seen::PreSwitchover) if on => {
-                source.go(Phase::ExpectProbe, [Effect::Probe])
+            SourceAction::SwitchAgain => {
+                source.go(Phase::Crossing { loaded: false }, [Effect::SwitchToPostcopy])
             }
-            (SourceStatus::Begun, Seen::Copying | Seen::PreSwitchover | Seen::Switching) => {
-                source.keep(Why::ClientGone, Stage::Underway)
-            }
-            (SourceStatus::Granted, Seen::Completed) => {
-                source.handed(Handed { completed: true, ..Handed::default() })
-            }
-            (SourceStatus::Granted, Seen::Gone) => source.handed(Handed::default()),
-            // Granted ahead of the switch, and perhaps told: the destination is asked before it is told again.
-            (SourceStatus::GrantedAhead, Seen::Gone) => source.unsure_now(Sight::Ahead),
-            (SourceStatus::GrantedAhead, Seen::Completed) => {
-                source.handed(Handed { completed: true, ..postcopy })
-            }
-            (SourceStatus::Granted | SourceStatus::GrantedAhead, Seen::Postcopy) => {
-                let ask = source.tell(Word::Ask);
-                if ask.is_none() {
-                    source.handed(postcopy)
-                } else {
-                    source.go(Phase::Crossing { loaded: false }, ask)
-                }
-            }
-            // The switch was not made, so nothing was told.
-            (
-                SourceStatus::Granted | SourceStatus::GrantedAhead,
-                Seen::Copying | Seen::PreSwitchover | Seen::Switching,
-            ) if on => source.go(Phase::Crossing { loaded: false }, [Effect::SwitchToPostcopy]),
-            (
-                SourceStatus::Granted | SourceStatus::GrantedAhead,
-                Seen::Copying | Seen::PreSwitchover | Seen::Switching,
-            ) => source.keep(Why::ClientGone, Stage::Underway),
-            // After a told grant QEMU can only run on Declined; before it, only because the switch failed.
-            (
-                SourceStatus::Granted | SourceStatus::GrantedAhead,
-                Seen::Idle | Seen::Running | Seen::Stopped,
-            ) => source.keep(Why::CopyFailed, Stage::Idle),
-            (SourceStatus::Kept, Seen::Copying | Seen::PreSwitchover | Seen::Switching) => {
+            SourceAction::CallOff => source.keep(Why::ClientGone, Stage::Underway),
+            SourceAction::KeepComplete => source.keep(Why::ClientGone, Stage::Complete),
+            SourceAction::Keep => source.keep(Why::CopyFailed, Stage::Idle),
+            SourceAction::Cancel => {
                 source.go(Phase::CallingOff { why: Why::Cancelled, recorded: true }, [Effect::CancelCopy])
             }
-            // It is not known whether the guest had gone on here, so the destination may hold the last copy.
-            (SourceStatus::Kept, Seen::Gone) => source.unsure_now(Sight::Kept),
-            (SourceStatus::Kept, Seen::Completed) => source.resume(Why::Cancelled, true),
-            (SourceStatus::Kept, Seen::Idle | Seen::Running | Seen::Stopped | Seen::Postcopy) => {
-                source.stays(Why::Cancelled, true)
-            }
-            (SourceStatus::Done, Seen::Gone) => source.go(Phase::Done, []),
-            (
-                SourceStatus::Done,
-                Seen::Idle
-                | Seen::Copying
-                | Seen::PreSwitchover
-                | Seen::Switching
-                | Seen::Postcopy
-                | Seen::Completed
-                | Seen::Running
-                | Seen::Stopped,
-            ) => source.go(Phase::Done, [Effect::EndQemu, Effect::Finished(Ended::Moved)]),
-            // Settled before `cont` had been taken; a stop by a user is respected by whoever performs the effect.
-            (SourceStatus::Settled, Seen::Completed | Seen::Idle) if plan.was_running => source
+            SourceAction::ResumeThenTell => source.resume(Why::Cancelled, true),
+            SourceAction::TellKept => source.stays(Why::Cancelled, true),
+            SourceAction::Resume => source
                 .go(Phase::Kept { why: Why::Cancelled, recorded: true, settled: true }, [Effect::Resume]),
-            (
-                SourceStatus::Settled,
-                Seen::Gone
-                | Seen::Idle
-                | Seen::Copying
-                | Seen::PreSwitchover
-                | Seen::Switching
-                | Seen::Postcopy
-                | Seen::Completed
-                | Seen::Running
-                | Seen::Stopped,
-            ) => return None,
+            SourceAction::AskBegun => source.unsure_now(Sight::Begun),
+            SourceAction::AskAhead => source.unsure_now(Sight::Ahead),
+            SourceAction::AskKept => source.unsure_now(Sight::Kept),
+            SourceAction::EndQemu => {
+                source.go(Phase::Done, [Effect::EndQemu, Effect::Finished(Ended::Moved)])
+            }
+            SourceAction::Answer => source.go(Phase::Done, []),
         };
         step.ok()
     }
@@ -337,6 +288,10 @@ impl Source {
             Input::Told(Word::Ended) => self.ran(Handed { completed: true, ..handed }),
             Input::ComesBack => self.ran(Handed { completed: true, ..handed }),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Idle),
+            // Both QEMUs are gone: there is nothing left that could be resumed by mistake.
+            Input::Told(Word::MaybeRan) if self.qemu == Qemu::Dead => {
+                self.ran(Handed { completed: true, ..handed })
+            }
             Input::Told(Word::MaybeRan) => self.doubt(handed, Doubt::MaybeRan),
             Input::Told(Word::CannotStart) if self.qemu == Qemu::Alive && !handed.postcopy => {
                 self.go(Phase::Granted(Handed { asked_back: true, ..handed }), [Effect::QueryCopy])
@@ -514,7 +469,7 @@ impl Source {
         let same = Phase::Unsure(sight);
         match input {
             // The grant had been told, past the switch.
-            Input::Told(Word::Running | Word::Ended) if sight == Sight::Ahead => {
+            Input::Told(Word::Running | Word::Ended | Word::MaybeRan) if sight == Sight::Ahead => {
                 self.ran(Handed { postcopy: true, ..Handed::default() })
             }
             // Never told a grant that it could have acted on and forgotten: its absence starts nothing.

@@ -88,10 +88,10 @@ pub(crate) fn explore(setup: &Setup) -> Explored {
         for (at, (kind, _, next)) in successors(setup, &world).into_iter().enumerate() {
             steps += 1;
             let violation = next.violation;
-            let fresh = u32::try_from(parents.len()).unwrap();
+            let fresh = u32::try_from(parents.len()).expect("fewer than 2^32 worlds");
             let to = *known.entry(fingerprint(&next)).or_insert(fresh);
             if to == fresh {
-                parents.push((here, u16::try_from(at).unwrap()));
+                parents.push((here, u16::try_from(at).expect("few successors")));
                 frontier.push_back(next);
             }
             if kind == Kind::Heals && to != here {
@@ -136,7 +136,7 @@ fn unreached(worlds: usize, ends: &[u32], mut healing: Vec<(u32, u32)>) -> Optio
             }
         }
     }
-    reaches.iter().position(|reaches| !reaches).map(|at| u32::try_from(at).unwrap())
+    reaches.iter().position(|reaches| !reaches).map(|at| u32::try_from(at).expect("fewer than 2^32 worlds"))
 }
 
 /// How a world came about, by walking there again.

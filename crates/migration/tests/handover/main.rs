@@ -2,8 +2,16 @@
 //!
 //! Safety: never two, no rollback to old memory, and no last copy ended by us. Progress: from every state there is a
 //! way to an end once everything works again. Each rule that is left out must make an exploration fail.
+//!
+//! `cargo test -p ferry-migration --test handover -- --nocapture` prints the number of states; with `--ignored` more
+//! faults are allowed, which takes minutes.
+
+// Tests speak, and fail, outside of the test functions too.
+#![allow(clippy::panic, clippy::print_stdout, clippy::expect_used)]
 
 mod act;
+mod client;
+mod drivers;
 mod explore;
 mod world;
 
