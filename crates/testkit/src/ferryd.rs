@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::deadline::wait_for;
+use crate::deadline::{wait_for, wait_until};
 use crate::lab::Host;
 use crate::tree::{Launch, Tree};
 use crate::{Error, Result, programs};
@@ -31,11 +31,53 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Environment variables.
     pub environment: Vec<(String, String)>,
+    /// Run the build that a test can hold at the points of a migration: see [`Ferryd::arm`].
+    pub fault_points: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tcp: true, host_uuid: None, config: None, arguments: Vec::new(), environment: Vec::new() }
+        Self {
+            tcp: true,
+            host_uuid: None,
+            config: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            fault_points: false,
+        }
+    }
+}
+
+/// Where fault points are armed, in the host's folder.
+const FAULT_POINTS: &str = "fault-points";
+
+/// A fault point that was armed. Dropping it disarms the point and lets go of a migration that is held there.
+#[derive(Debug)]
+pub struct Hold {
+    armed: PathBuf,
+    reached: PathBuf,
+}
+
+impl Hold {
+    /// Whether a migration is held there.
+    pub fn is_reached(&self) -> bool {
+        self.reached.exists()
+    }
+
+    /// Waits until a migration is held there.
+    ///
+    /// # Errors
+    /// [`Error::Late`].
+    pub fn wait(&self, limit: Duration) -> Result<()> {
+        wait_until(&format!("fault point {:?}", self.armed), limit, || self.is_reached())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // One of the two is there, or neither: the daemon was never started again.
+        let _ = std::fs::remove_file(&self.armed);
+        let _ = std::fs::remove_file(&self.reached);
     }
 }
 
@@ -61,6 +103,8 @@ impl Ferryd {
             let path = root.join("ferryd.toml");
             std::fs::write(&path, config).map_err(Error::io(format!("writing {path:?}")))?;
         }
+        std::fs::create_dir_all(host.folder().join(FAULT_POINTS))
+            .map_err(Error::io("a folder for fault points"))?;
         let mut ferryd = Self { host: Arc::clone(host), options, root, trees: Vec::new() };
         ferryd.start_again()?;
         Ok(ferryd)
@@ -71,7 +115,9 @@ impl Ferryd {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_again(&mut self) -> Result<()> {
-        let mut launch = Launch::new(programs::ferryd()?).args(["--root".as_ref(), self.root.as_os_str()]);
+        let program =
+            if self.options.fault_points { programs::ferryd_with_fault_points() } else { programs::ferryd() };
+        let mut launch = Launch::new(program?).args(["--root".as_ref(), self.root.as_os_str()]);
         if self.options.tcp {
             launch = launch.args(["--listen-tcp", &format!("{}:{}", self.host.address(), self.host.port())]);
         }
@@ -81,6 +127,9 @@ impl Ferryd {
         launch = launch.args(&self.options.arguments).env("RUST_BACKTRACE", "1");
         for (name, value) in &self.options.environment {
             launch = launch.env(name, value);
+        }
+        if self.options.fault_points {
+            launch = launch.env("FERRYD_FAULT_POINTS", self.fault_points());
         }
         self.trees.push(self.host.start(launch, "ferryd")?);
         self.wait_accepting()
@@ -118,6 +167,22 @@ impl Ferryd {
     pub fn kill_and_restart(&mut self) -> Result<()> {
         self.kill()?;
         self.start_again()
+    }
+
+    /// Has the daemon hold the next migration that comes to fault point `name`, in this life of it or a later one. The
+    /// daemon's own documentation has the names; only a daemon with [`Options::fault_points`] has the points.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn arm(&self, name: &str) -> Result<Hold> {
+        let armed = self.fault_points().join(name);
+        std::fs::write(&armed, "").map_err(Error::io(format!("{armed:?}")))?;
+        let reached = self.fault_points().join(format!("{name}.reached"));
+        Ok(Hold { armed, reached })
+    }
+
+    fn fault_points(&self) -> PathBuf {
+        self.host.folder().join(FAULT_POINTS)
     }
 
     /// The host that it runs on.

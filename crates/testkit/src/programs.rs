@@ -26,6 +26,10 @@ static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 /// # Errors
 /// [`Error::Command`] with the compiler's words.
 pub fn program(package: &str, name: &str) -> Result<PathBuf> {
+    program_with(package, name, &[])
+}
+
+fn program_with(package: &str, name: &str, features: &[&str]) -> Result<PathBuf> {
     if let Some(folder) = env::var_os("FERRY_BIN_DIR") {
         let path = Path::new(&folder).join(name);
         if path.exists() {
@@ -36,6 +40,9 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
         let (target, profile) = target_folder()?;
         let mut cargo = cargo(&target);
         cargo.args(["build", "--quiet", "--package", package, "--bin", name]);
+        for feature in features {
+            cargo.args(["--features", feature]);
+        }
         if profile == "release" {
             cargo.arg("--release");
         }
@@ -50,6 +57,14 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
 /// As [`program`].
 pub fn ferryd() -> Result<PathBuf> {
     program("ferryd", "ferryd")
+}
+
+/// The daemon with fault points, where a test can hold a migration.
+///
+/// # Errors
+/// As [`program`].
+pub fn ferryd_with_fault_points() -> Result<PathBuf> {
+    program_with("ferryd", "ferryd-fault-points", &["fault-points"])
 }
 
 /// The operator's tool.
