@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_client::coordinate::{self, Begun, Remote, SourceSide};
-use ferry_client::{CallError, Connection, Keepalive, OpenOptions, Uri};
+use ferry_client::{CallError, Connection, Keepalive, OpenOptions, Subscription, Uri};
+use ferry_migration::Evidence;
 use ferry_migration::coordinator::{FinishOutcome, Outcome};
 use ferry_migration::params::{Phase, Request as Parameters};
 use ferry_rpc::TypedParam;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
-use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::proto::Cookie;
-use ferry_rpc::values::{DomainState, Feature};
+use ferry_rpc::flags::{ListFlags, MigrateFlags};
+use ferry_rpc::proto::{Cookie, DomainEventCallbackLifecycle};
+use ferry_rpc::values::{DomainState, EventId, Feature, LifecycleEvent};
+use uuid::Uuid;
 
 use crate::driver::migrate::MigrateRequest;
 use crate::driver::{DomainHandle, Request};
@@ -64,7 +66,8 @@ async fn run(
 
     let (_present, client) = Client::arrive();
     let reference = domain.view().reference();
-    let mut source = Local { domain, client };
+    let witness = Witness::of(&connection, reference.uuid).await;
+    let mut source = Local { domain, client, witness };
     let mut destination = Remote::new(connection, uri, options, reference.clone());
     let request = coordinate::Request {
         domain: reference,
@@ -109,6 +112,8 @@ struct Local {
     domain: DomainHandle,
     /// Stands for the client that coordinates: it never goes before the migration's task does.
     client: Client,
+    /// What the destination was seen doing with the guest.
+    witness: Option<Witness>,
 }
 
 impl Local {
@@ -154,9 +159,60 @@ impl SourceSide for Local {
     ) -> Result<(), CallError> {
         let parameters = Local::parse(Phase::Confirm, &params, flags)?;
         let (cancelled, cookie) = (outcome != FinishOutcome::Running, cookie.0);
+        let evidence = match (outcome, &mut self.witness) {
+            (FinishOutcome::NotRunning, Some(witness)) => witness.testify().await,
+            (FinishOutcome::NotRunning | FinishOutcome::Running | FinishOutcome::Unknown, _) => {
+                Evidence::None
+            }
+        };
         self.domain
-            .ask(|reply| Request::Migrate(MigrateRequest::Confirm { parameters, cookie, cancelled, reply }))
+            .ask(|reply| {
+                Request::Migrate(MigrateRequest::Confirm { parameters, cookie, cancelled, evidence, reply })
+            })
             .await
             .map_err(CallError::Remote)
+    }
+}
+
+/// Watches from before Finish whether the destination starts the guest.
+///
+/// For a destination that proves nothing by itself: that the guest is not there is no proof, for it may have run and
+/// ended. That it was never started is one, if its lifecycle was watched without a gap.
+struct Witness {
+    guest: Uuid,
+    connection: Connection,
+    lifecycle: Subscription,
+    seen: Evidence,
+}
+
+/// How long an event of the guest's start may come after the answer to Finish.
+const LATE_EVENT: Duration = Duration::from_millis(300);
+
+impl Witness {
+    /// Begins to watch; `None` when the destination cannot be watched.
+    async fn of(connection: &Connection, guest: Uuid) -> Option<Witness> {
+        let lifecycle = connection.subscribe();
+        connection.register_event(EventId::LIFECYCLE, None).await.ok()?;
+        Some(Witness { guest, connection: connection.clone(), lifecycle, seen: Evidence::NeverStarted })
+    }
+
+    /// What was seen since.
+    async fn testify(&mut self) -> Evidence {
+        // Whatever happened before this answer has been reported when the pause is over.
+        if self.connection.domains(ListFlags::ACTIVE).await.is_err() {
+            return Evidence::None;
+        }
+        while let Ok(message) = tokio::time::timeout(LATE_EVENT, self.lifecycle.next()).await {
+            let Ok(message) = message else {
+                // A gap: what was not seen may have happened.
+                return Evidence::None;
+            };
+            let Some(Ok(lifecycle)) = message.decode::<DomainEventCallbackLifecycle>() else { continue };
+            let of_guest = lifecycle.domain.uuid == self.guest;
+            if of_guest && matches!(lifecycle.event, LifecycleEvent::RESUMED) {
+                self.seen = Evidence::None;
+            }
+        }
+        self.seen
     }
 }

@@ -4,6 +4,7 @@
 //! whole migration: this daemon then coordinates it itself ([`crate::peer`]).
 
 use ferry_domxml::Domain;
+use ferry_migration::Evidence;
 use ferry_migration::params::{self, Phase, Request as Parameters};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
@@ -219,8 +220,11 @@ async fn confirm_with(
     let cookie = cookie.0;
     // The two daemons may have settled it between themselves, and the domain be gone from here.
     let handle = context.host.registry.by_uuid_or_gone(domain.uuid, &domain.name)?;
+    let evidence = Evidence::None;
     handle
-        .ask(|reply| Request::Migrate(MigrateRequest::Confirm { parameters, cookie, cancelled, reply }))
+        .ask(|reply| {
+            Request::Migrate(MigrateRequest::Confirm { parameters, cookie, cancelled, evidence, reply })
+        })
         .await
 }
 

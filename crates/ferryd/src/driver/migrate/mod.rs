@@ -16,7 +16,7 @@ use std::time::Duration;
 use ferry_domxml::Domain;
 use ferry_migration::message::Word;
 use ferry_migration::params::Request as Parameters;
-use ferry_migration::{Epoch, MigrationId, Secret, Standing};
+use ferry_migration::{Epoch, Evidence, MigrationId, Secret, Standing};
 use ferry_qmp::commands::migration::MigrationStatus;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::DomainRef;
@@ -56,8 +56,8 @@ pub(crate) enum MigrateRequest {
     Perform { parameters: Parameters, cookie: Vec<u8>, client: Client, reply: Reply<Vec<u8>> },
     /// Destination: start the guest, or clean up.
     Finish { parameters: Parameters, cookie: Vec<u8>, cancelled: bool, reply: Reply<Arrived> },
-    /// Source: let the guest go, or keep it.
-    Confirm { parameters: Parameters, cookie: Vec<u8>, cancelled: bool, reply: Reply<()> },
+    /// Source: let the guest go, or keep it. `evidence` is the coordinator's own, when it is this daemon.
+    Confirm { parameters: Parameters, cookie: Vec<u8>, cancelled: bool, evidence: Evidence, reply: Reply<()> },
 }
 
 /// Begin's answer.
@@ -156,6 +156,14 @@ impl Migration {
         }
     }
 
+    /// Nobody coordinates it any more.
+    fn forget_client(&mut self) {
+        match self {
+            Migration::Out(outgoing) => outgoing.client = None,
+            Migration::In(incoming) => incoming.client = None,
+        }
+    }
+
     /// Whether both sides know the end.
     fn is_over(&self) -> bool {
         match self {
@@ -235,8 +243,8 @@ impl Driver {
             MigrateRequest::Finish { parameters, cookie, cancelled, reply } => {
                 self.finish(parameters, cookie, cancelled, reply).await;
             }
-            MigrateRequest::Confirm { parameters, cookie, cancelled, reply } => {
-                self.confirm(parameters, cookie, cancelled, reply).await;
+            MigrateRequest::Confirm { parameters, cookie, cancelled, evidence, reply } => {
+                self.confirm(parameters, cookie, (cancelled, evidence), reply).await;
             }
         }
     }

@@ -172,7 +172,11 @@ impl Driver {
     pub(super) fn make_room(&mut self) {
         match self.migration.take() {
             Some(ended) if ended.is_over() => self.host.registry.strike(ended.id()),
-            Some(ended) => self.settling.push(ended),
+            Some(mut ended) => {
+                // Whoever coordinated it has nothing more to ask.
+                ended.forget_client();
+                self.settling.push(ended);
+            }
             None => {}
         }
     }

@@ -88,7 +88,7 @@ impl Driver {
         &mut self,
         parameters: Parameters,
         cookie: Vec<u8>,
-        cancelled: bool,
+        (cancelled, own): (bool, Evidence),
         reply: Reply<()>,
     ) {
         if parameters.is_offline() {
@@ -103,6 +103,7 @@ impl Driver {
                 (Evidence::None, None)
             }
         };
+        let evidence = if evidence == Evidence::None { own } else { evidence };
         let Some(Migration::Out(outgoing)) = &mut self.migration else {
             let text = format!("domain '{}' is not being migrated", self.name);
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
