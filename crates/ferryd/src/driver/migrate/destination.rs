@@ -344,6 +344,7 @@ impl Driver {
                 Some(Input::Qemu(Report::Died))
             }
             Effect::Tell(word) => {
+                fault::point!("telling-{word}");
                 self.tell(word);
                 None
             }

@@ -113,6 +113,7 @@ impl Driver {
                 None
             }
             Effect::Tell(word) => {
+                fault::point!("telling-{word}");
                 self.tell(word);
                 None
             }
