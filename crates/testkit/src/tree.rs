@@ -289,6 +289,18 @@ pub fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// Ends a process as nothing else can, and waits until it is a corpse.
+///
+/// # Errors
+/// [`Error::Late`].
+pub fn kill(pid: u32) -> Result<()> {
+    if let Some(process) = raw(pid) {
+        // It may end in this very moment; then the signal has nobody to reach.
+        let _ = kill_process(process, Signal::KILL);
+    }
+    wait_until(&format!("end of process {pid}"), END_LIMIT, || !is_alive(pid))
+}
+
 fn name(pid: u32) -> Option<String> {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     is_alive(pid).then(|| name.trim().to_owned())
