@@ -192,6 +192,7 @@ impl Source {
             || matches!(
                 self.phase,
                 Phase::Unwritten { .. }
+                    | Phase::Resuming { .. }
                     | Phase::Kept { recorded: false, .. }
                     | Phase::Granted(Handed { ran: true, .. })
             )

@@ -70,8 +70,10 @@ impl Source {
             SourceAction::AskBeforeTelling => {
                 source.go(Phase::Crossing { loaded: false }, [Effect::Tell(Word::Ask)])
             }
+            // Where QEMU waits already, the switch comes with its going on.
             SourceAction::SwitchAgain => {
-                source.go(Phase::Crossing { loaded: false }, [Effect::SwitchToPostcopy])
+                let on = (seen == Seen::PreSwitchover).then_some(Effect::Continue);
+                source.go(Phase::Crossing { loaded: false }, [Effect::SwitchToPostcopy].into_iter().chain(on))
             }
             SourceAction::CallOff => source.keep(Why::ClientGone, Stage::Underway),
             SourceAction::KeepComplete => source.keep(Why::ClientGone, Stage::Complete),
@@ -448,6 +450,7 @@ impl Source {
         let same = Phase::Resuming { why, recorded };
         match input {
             Input::Qemu(Report::Resumed) | Input::Told(Word::Declined) => self.gone_on(why, recorded),
+            Input::Retry => self.go(same, [Effect::Resume]),
             // `cont` may have reached it: nobody knows whether it went on.
             Input::Qemu(Report::Died) => self.unsure_now(if recorded { Sight::Kept } else { Sight::Begun }),
             Input::Confirm { .. } => self.go(same, [Effect::Answer(Answer::Confirm(Fate::Stayed))]),
@@ -455,12 +458,9 @@ impl Source {
             Input::StartPostcopy => self.deny(Refusal::NotCopying),
             Input::Resolve(_) => self.deny(Refusal::NotInDoubt),
             Input::Destroy | Input::Perform(_) | Input::ComesBack => self.deny(Refusal::OutOfOrder),
-            Input::Qemu(_)
-            | Input::QemuNow(_)
-            | Input::Told(_)
-            | Input::ClientGone
-            | Input::Deadline
-            | Input::Retry => self.stay(),
+            Input::Qemu(_) | Input::QemuNow(_) | Input::Told(_) | Input::ClientGone | Input::Deadline => {
+                self.stay()
+            }
             Input::Journaled(_) | Input::Probed(_) => self.out_of_turn(),
         }
     }

@@ -92,7 +92,9 @@ pub enum Effect {
     /// Ask QEMU for the copy's state now; feed [`Input::QemuNow`] with an answer given after this effect, `Died` when
     /// it gives none.
     QueryCopy,
-    /// Make the CPUs run if they do not, repeating `cont` while QEMU refuses it.
+    /// Make the CPUs run if they do not, repeating `cont` while QEMU refuses it; feed `Qemu(Resumed)` once they run, or
+    /// at once when a user's stop is respected: the guest has been given back either way. When QEMU refuses for good,
+    /// feed nothing; it is tried again at `Retry`.
     Resume,
     /// End QEMU (signal, wait on the pidfd); the answer to the caller does not wait for its burial.
     EndQemu,

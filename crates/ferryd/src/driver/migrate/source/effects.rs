@@ -101,12 +101,17 @@ impl Driver {
                 if let Err(error) = self.execute(&MigrateCancel).await {
                     tracing::warn!(domain = %self.name, %error, "QEMU does not cancel the copy");
                 }
-                None
+                // It may have ended, or be past the switch, without another event to come.
+                let found = self.execute(&QueryMigrate).await.ok();
+                found.and_then(|copy| copy.status.as_ref().and_then(report)).map(Input::Qemu)
             }
             Effect::QueryCopy => self.query_copy().await.map(Input::QemuNow),
             Effect::Resume => {
                 self.resume_after_migration().await;
-                None
+                // Running, or stopped by its user's wish: the guest has been given back.
+                let given_back =
+                    self.guest.is_some() && (self.state == DomainState::RUNNING || self.stays_stopped());
+                given_back.then_some(Input::Qemu(Report::Resumed))
             }
             Effect::EndQemu => {
                 self.let_go().await;
@@ -231,12 +236,17 @@ impl Driver {
         }
     }
 
-    /// Makes the CPUs run again after a migration that did not happen.
-    pub(in crate::driver) async fn resume_after_migration(&mut self) {
-        let suspended = match &self.migration {
+    /// The user stopped the guest meanwhile: it stays stopped if it stays here.
+    fn stays_stopped(&self) -> bool {
+        match &self.migration {
             Some(Migration::Out(outgoing)) => outgoing.suspended,
             Some(Migration::In(_)) | None => false,
-        };
+        }
+    }
+
+    /// Makes the CPUs run again after a migration that did not happen.
+    pub(in crate::driver) async fn resume_after_migration(&mut self) {
+        let suspended = self.stays_stopped();
         if self.execute(&QueryStatus).await.is_ok_and(|status| status.running) {
             // It was never stopped, or QEMU has set it going itself; then RESUME says so.
             return;
