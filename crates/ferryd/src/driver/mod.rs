@@ -63,7 +63,6 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         offered: None,
         offer_heard: false,
         offline: None,
-        arriving: None,
         opening: Vec::new(),
         completed_job: None,
         limits: Limits::default(),
@@ -101,8 +100,6 @@ pub(crate) struct Driver {
     offer_heard: bool,
     /// A definition that is coming without its guest, and its name on the source.
     offline: Option<migrate::Offline>,
-    /// Names of the migration that is coming in; made here for a stock source.
-    arriving: Option<migrate::Names>,
     /// What a machine that was just made wants done first.
     opening: Vec<source::Effect>,
     /// What the last job did, until somebody reads it.

@@ -101,7 +101,7 @@ pub(super) fn arrived(driver: &Driver, says: Says) -> Vec<u8> {
     let mut cookie = Cookie::new(common(driver));
     if let Some(Migration::In(incoming)) = &driver.migration {
         cookie.common.name.clone_from(&incoming.source_name);
-        cookie.handover = incoming.names.as_ref().map(|names| handover(driver, names, Some(says)));
+        cookie.handover = incoming.shared_names().map(|names| handover(driver, names, Some(says)));
         cookie.statistics = incoming.stats;
     }
     cookie.to_bytes()
@@ -151,7 +151,7 @@ pub(super) fn read_prepared(driver: &Driver, bytes: &[u8]) -> Result<Answered, E
 /// Finish reads Perform's cookie.
 pub(super) fn read_performed(driver: &Driver, bytes: &[u8]) -> Result<Delivery, Error> {
     let (name, names) = match &driver.migration {
-        Some(Migration::In(incoming)) => (Some(incoming.source_name.as_str()), incoming.names.as_ref()),
+        Some(Migration::In(incoming)) => (Some(incoming.source_name.as_str()), incoming.shared_names()),
         Some(Migration::Out(_)) | None => (None, None),
     };
     let expected = Expected { name, uuid: Some(driver.uuid), host_uuid: driver.host.uuid };

@@ -45,8 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An incoming migration.
 pub(crate) struct Incoming {
     pub(super) machine: Destination,
-    /// What both daemons call it; nothing from a stock source.
-    pub(super) names: Option<Names>,
+    pub(super) names: Names,
+    /// Whether the source calls it the same: a stock one has no name for it.
+    names_are_shared: bool,
     pub(super) conversation: Conversation,
     /// The start of QEMU that this migration is about; chosen before it is recorded.
     pub(super) launch_id: String,
@@ -113,21 +114,21 @@ impl Driver {
             return answer(reply, Err(error));
         }
         self.watch(client.clone());
-        let names = offer.names;
-        let id = names.as_ref().map_or_else(|| Names::new(self.epoch.next()), Names::clone);
-        self.epoch = self.epoch.max(id.epoch);
+        let names_are_shared = offer.names.is_some();
+        let names = offer.names.unwrap_or_else(|| Names::new(self.epoch.next()));
+        self.epoch = self.epoch.max(names.epoch);
         self.make_room();
         let launch_id = launch::new_launch_id();
-        self.host.registry.enlist(id.id, self.uuid);
-        let mut conversation = Conversation::with(offer.peer, names.as_ref(), self.host.uuid);
+        self.host.registry.enlist(names.id, self.uuid);
+        let mut conversation = Conversation::with(offer.peer, Some(&names), self.host.uuid);
         let is_ferry = offer.without_address == Peer::Mute(BestEffort::NoAddress);
         let peer = if is_ferry && conversation.reaches().await { Peer::Ferry } else { offer.without_address };
         let was_running = !parameters.flags.contains(MigrateFlags::PAUSED);
-        let (machine, effects) = Destination::prepare(id.id, parameters.plan(was_running), peer);
-        tracing::info!(domain = %self.uuid, migration = %id.id, epoch = id.epoch.0, "arriving");
+        let (machine, effects) = Destination::prepare(names.id, parameters.plan(was_running), peer);
+        tracing::info!(domain = %self.uuid, migration = %names.id, epoch = names.epoch.0, "arriving");
         let mut incoming = Incoming::new(
             machine,
-            names,
+            (names, names_are_shared),
             conversation,
             parameters,
             source_name,
@@ -136,7 +137,6 @@ impl Driver {
         incoming.source_host = offer.hostname.unwrap_or_default();
         incoming.definition = Some(definition);
         incoming.prepare.set(reply);
-        self.arriving = Some(id);
         self.migration = Some(Migration::In(Box::new(incoming)));
         let follow = self.perform_destination_effects(effects).await;
         self.run_destination(follow).await;
@@ -453,7 +453,7 @@ impl Driver {
         match reply {
             Answer::Ok(Call::Prepare) => {
                 let Some(Migration::In(incoming)) = &self.migration else { return };
-                let cookie = cookies::prepared(self, &incoming.source_name, incoming.names.as_ref(), false);
+                let cookie = cookies::prepared(self, &incoming.source_name, incoming.shared_names(), false);
                 let prepared = Prepared { cookie, uri: incoming.uri.clone() };
                 if let Some(Migration::In(incoming)) = &mut self.migration {
                     incoming.prepare.answer(Ok(prepared));
@@ -614,7 +614,7 @@ impl Incoming {
     /// A migration that begins now; `client` coordinates it.
     pub(super) fn new(
         machine: Destination,
-        names: Option<Names>,
+        (names, names_are_shared): (Names, bool),
         conversation: Conversation,
         parameters: Parameters,
         source_name: String,
@@ -623,6 +623,7 @@ impl Incoming {
         Incoming {
             machine,
             names,
+            names_are_shared,
             conversation,
             launch_id,
             job_open: true,
@@ -646,6 +647,11 @@ impl Incoming {
             resolve: Pending::default(),
             trouble: None,
         }
+    }
+
+    /// What both daemons call it; nothing when a stock host sends the guest.
+    pub(super) fn shared_names(&self) -> Option<&Names> {
+        self.names_are_shared.then_some(&self.names)
     }
 
     /// The whole request.

@@ -51,9 +51,8 @@ impl Driver {
     }
 
     pub(super) async fn write_destination_record(&mut self, record: DestinationRecord) -> Written {
-        let (Some(Migration::In(incoming)), Some(names)) = (&self.migration, &self.arriving) else {
-            return Written::No;
-        };
+        let Some(Migration::In(incoming)) = &self.migration else { return Written::No };
+        let names = &incoming.names;
         let beside = Beside {
             plan: *incoming.machine.plan(),
             peer: Some(incoming.machine.peer()),
@@ -130,7 +129,8 @@ impl Driver {
 
     /// One line of the history, for a guest that was to come.
     pub(super) async fn write_arrival(&mut self, ended: &destination::Ended) {
-        let (Some(Migration::In(incoming)), Some(names)) = (&self.migration, &self.arriving) else { return };
+        let Some(Migration::In(incoming)) = &self.migration else { return };
+        let names = &incoming.names;
         let result = match ended {
             destination::Ended::Arrived => "arrived".to_owned(),
             destination::Ended::Declined(why) => format!("declined: {why}"),

@@ -130,7 +130,7 @@ impl Migration {
     fn names(&self) -> Option<&Names> {
         match self {
             Migration::Out(outgoing) => Some(&outgoing.names),
-            Migration::In(incoming) => incoming.names.as_ref(),
+            Migration::In(incoming) => incoming.shared_names(),
         }
     }
 

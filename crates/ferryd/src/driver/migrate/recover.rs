@@ -61,7 +61,6 @@ impl Driver {
                 tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "arriving, found again");
                 let Some((machine, effects)) = recovered else { return };
                 let job_open = is_open(machine.standing());
-                self.arriving = Some(names.clone());
                 let incoming = Incoming::recovered(
                     machine,
                     names,
@@ -181,7 +180,7 @@ impl Incoming {
         (launch_id, started_ms): (String, u64),
     ) -> Incoming {
         let mut incoming =
-            Incoming::new(machine, Some(names), conversation, parameters, source_name, (launch_id, None));
+            Incoming::new(machine, (names, true), conversation, parameters, source_name, (launch_id, None));
         incoming.job_open = job_open;
         incoming.started_ms = started_ms;
         incoming

@@ -31,7 +31,9 @@ impl Driver {
         if parameters.is_offline() || !parameters.flags.contains(MigrateFlags::CHANGE_PROTECTION) {
             // No job: the call may be repeated, and Perform opens the migration under these names.
             self.host.registry.enlist(names.id, self.uuid);
-            self.offered = Some(names);
+            if let Some(earlier) = self.offered.replace(names) {
+                self.host.registry.strike(earlier.id);
+            }
             self.offer_heard = false;
             return self.answer(reply, Ok(begun.0));
         }
@@ -59,7 +61,9 @@ impl Driver {
             Ok(prepared) => prepared,
             Err(error) => return answer(reply, Err(error)),
         };
-        if !matches!(self.migration, Some(Migration::Out(_))) {
+        // One that has ended lingers for its coordinator's sake; it is not this one.
+        let is_begun = matches!(&self.migration, Some(Migration::Out(outgoing)) if outgoing.job_open);
+        if !is_begun {
             if let Err(error) = self.refuse_second_migration() {
                 return answer(reply, Err(error));
             }
