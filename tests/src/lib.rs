@@ -11,6 +11,8 @@
 //! # Ok::<(), ferry_testkit::Error>(())
 //! ```
 
+pub mod faults;
+
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

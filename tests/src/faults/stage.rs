@@ -1,0 +1,247 @@
+//! One cell of the matrix: two hosts, a guest, a migration that is held at the moment, the hit, and what is seen after.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ferry_testkit::deadline::wait_for;
+use ferry_testkit::ferryd::{Hold, Options};
+use ferry_testkit::guest::Work;
+use ferry_testkit::serial::Serial;
+use ferry_testkit::tools::Tools;
+use ferry_testkit::tree::{self, Tree};
+use ferry_testkit::{Error, Result};
+
+use super::verdict::{self, DECIDED_LIMIT, Look, one_line};
+use super::{Cell, Fault, Moment, Report, Verdict};
+use crate::{Pair, SOON};
+
+/// A daemon that was killed is started again after this, as an init system would.
+const RESTART: Duration = Duration::from_secs(3);
+
+/// A cable that was cut is whole again after this.
+const HEAL: Duration = Duration::from_secs(8);
+
+/// How long a cell may take to come clean.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// A host from which no beat came for this long does not run the guest, even on a busy machine.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// The guest's name.
+const GUEST: &str = "vm";
+
+/// Runs a cell.
+///
+/// # Errors
+/// When it cannot be set up, or its moment never comes.
+pub fn run(cell: Cell, tools: &Tools) -> Result<Report> {
+    let options = || Options { fault_points: true, ..Options::default() };
+    let mut pair = Pair::with([tools, tools], [options(), options()])?;
+    let serial = if cell.mode.is_postcopy() {
+        pair.linux(GUEST, Work { memory_mib: 48, memory_rate: 8, disk_mib: 0, ..Work::default() })?
+    } else {
+        pair.boot_sector(GUEST)?
+    };
+    let hold = arm(&pair, cell)?;
+    let client = start(&pair, cell)?;
+    wait_moment(&pair, cell, &serial, hold.as_ref(), &client)?;
+
+    hit(&pair, cell.fault, &client)?;
+    drop(hold);
+    let began = mend(&mut pair, cell.fault)?;
+    let mut report = watch(&pair, cell, &serial, began);
+    report.note = one_line(&format!("{} {}", client_words(&client), report.note));
+    if report.verdict == Verdict::Ok
+        && let Some(host) = report.host
+    {
+        move_again(&pair, &serial, host, &mut report);
+    }
+    Ok(report)
+}
+
+/// The point at which the daemon of a host is held; nothing when the moment is seen from outside.
+fn point(cell: Cell) -> Option<(usize, &'static str)> {
+    match cell.moment {
+        Moment::Prepare => Some((1, "listening")),
+        Moment::Mid if cell.mode.is_postcopy() => None,
+        Moment::Mid => Some((0, "copying")),
+        Moment::Preswitch if cell.mode.is_postcopy() => Some((0, "after-GrantedAhead")),
+        Moment::Preswitch => Some((0, "switchover")),
+        Moment::Gap => Some((0, "telling-granted")),
+        Moment::Handoff => Some((1, "before-Starting")),
+        Moment::Finishing => Some((1, "before-Running")),
+        Moment::Postrun => Some((0, "before-Done")),
+    }
+}
+
+fn arm(pair: &Pair, cell: Cell) -> Result<Option<Hold>> {
+    point(cell).map(|(host, name)| pair.daemon(host).arm(name)).transpose()
+}
+
+/// Starts the migration; its client runs on beside.
+fn start(pair: &Pair, cell: Cell) -> Result<Tree> {
+    let uri = pair.uri(1);
+    let mut words = vec!["migrate", GUEST, &uri, "--live", "--unsafe"];
+    if cell.mode.is_p2p() {
+        words.push("--p2p");
+    }
+    if cell.mode.is_postcopy() {
+        words.extend(["--postcopy", "--postcopy-after-precopy"]);
+        if cell.moment != Moment::Postrun {
+            words.extend(["--postcopy-bandwidth", "1"]);
+        }
+    } else if cell.moment == Moment::Mid {
+        // So slow and so strict that it does not end by itself.
+        pair.virsh(0).ok(["migrate-setmaxdowntime", GUEST, "1"])?;
+        words.extend(["--bandwidth", "1"]);
+    }
+    pair.virsh(0).start(words, "migrate")
+}
+
+fn wait_moment(pair: &Pair, cell: Cell, serial: &Serial, hold: Option<&Hold>, client: &Tree) -> Result<()> {
+    let come = match hold {
+        Some(hold) => hold.wait(SOON),
+        None => serial.wait_beats_on(pair.ear(1), 50, SOON),
+    };
+    come.map_err(|error| Error::Unexpected {
+        what: format!("{cell}"),
+        detail: format!("{error}; virsh: {}", client_words(client)),
+    })
+}
+
+fn hit(pair: &Pair, fault: Fault, client: &Tree) -> Result<()> {
+    let only_qemu = |host: usize| match pair.daemon(host).qemus()[..] {
+        [pid] => tree::kill(pid),
+        ref other => Err(Error::Unexpected { what: "QEMUs to kill".into(), detail: format!("{other:?}") }),
+    };
+    match fault {
+        Fault::SourceDaemon => pair.daemon(0).kill(),
+        Fault::DestinationDaemon => pair.daemon(1).kill(),
+        Fault::SourceQemu => only_qemu(0),
+        Fault::DestinationQemu => only_qemu(1),
+        Fault::Client => tree::kill(client.pid()),
+        Fault::Network => pair.host(1).cut(),
+    }
+}
+
+/// Puts right what a machine's keeper would, and gives the moment from which the daemons have what they need.
+fn mend(pair: &mut Pair, fault: Fault) -> Result<Instant> {
+    match fault {
+        Fault::SourceDaemon | Fault::DestinationDaemon => {
+            thread::sleep(RESTART);
+            let began = Instant::now();
+            pair.daemon_mut(usize::from(fault == Fault::DestinationDaemon)).start_again()?;
+            return Ok(began);
+        }
+        Fault::Network => {
+            thread::sleep(HEAL);
+            pair.host(1).heal()?;
+        }
+        Fault::SourceQemu | Fault::DestinationQemu | Fault::Client => {}
+    }
+    Ok(Instant::now())
+}
+
+/// Looks until nothing of the migration is left, or for as long as one is patient.
+fn watch(pair: &Pair, cell: Cell, serial: &Serial, began: Instant) -> Report {
+    let mut decided = None;
+    let mut last = [Look::default(), Look::default()];
+    let clean = wait_for("the end of the migration", PATIENCE, || {
+        last = look(pair, serial);
+        if let Some(host) = verdict::decided(&last)
+            && decided.is_none()
+        {
+            decided = Some(began.elapsed());
+            if host == Some(0) {
+                speed_up(pair);
+            }
+        }
+        verdict::is_clean(&last).then(|| began.elapsed())
+    });
+    let heard = serial.verdict();
+    let host = verdict::decided(&last).flatten();
+    let mut verdict = match clean {
+        Ok(_) => verdict::settled(cell, host, &heard),
+        Err(_) => verdict::unsettled(&last),
+    };
+    if verdict == Verdict::Ok && decided.is_none_or(|time| time > limit()) {
+        verdict = Verdict::Slow;
+    }
+    let good = matches!(verdict, Verdict::Ok | Verdict::ExpectedLoss);
+    let note = if good {
+        String::new()
+    } else {
+        let heard = heard.whole().err().unwrap_or_default();
+        format!("{last:?} {heard}\n{}\n{}", pair.daemon(0).log_tail(12), pair.daemon(1).log_tail(12))
+    };
+    Report { verdict, host, decided, clean: clean.ok(), note }
+}
+
+/// The limit for a decision; twice as long on a machine that is busy with other things.
+fn limit() -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse::<f32>().ok()).unwrap_or_default();
+    if load > 4.0 { DECIDED_LIMIT * 2 } else { DECIDED_LIMIT }
+}
+
+/// A copy that was slowed down so that it could be hit may end now.
+fn speed_up(pair: &Pair) {
+    // The migration may have ended by itself meanwhile.
+    let _ =
+        pair.virsh(0).run([format!("migrate-setmaxdowntime {GUEST} 300; migrate-setspeed {GUEST} 100000")]);
+    let _ = pair.virsh(0).run([format!("migrate-setspeed {GUEST} 100000 --postcopy")]);
+}
+
+fn look(pair: &Pair, serial: &Serial) -> [Look; 2] {
+    let shown = [0, 1].map(|host| {
+        // With namespaces or without: the daemon's own socket.
+        let words = [format!("domstate {GUEST} --reason; domjobinfo {GUEST}; dominfo {GUEST}")];
+        pair.virsh(host).limit(SOON).run(words)
+    });
+    let beating = serial.beating_within(SILENCE);
+    let mut number = 0;
+    shown.map(|output| {
+        let mut look = Look {
+            beats: beating.contains(&pair.ear(number).to_owned()),
+            qemus: pair.daemon(number).qemus().len(),
+            ..Look::default()
+        };
+        number += 1;
+        if let Ok(output) = output {
+            let state = output.stdout.lines().map(str::trim).find(|line| !line.is_empty());
+            let known = !output.stderr.contains("failed to get domain");
+            look.state = match state {
+                Some(state) if known => Some(state.to_owned()),
+                Some(_) | None => (!known).then(String::new),
+            };
+            look.job = output.stdout.contains("Operation:")
+                || output.stderr.contains("available only on the source host");
+            look.doubt = output.stdout.contains("doubt");
+        }
+        look
+    })
+}
+
+fn client_words(client: &Tree) -> String {
+    match client.ended() {
+        None => "virsh still runs".to_owned(),
+        Some(end) if end == "exit code 0" => String::new(),
+        Some(end) if end == "signal 9" => String::new(),
+        Some(_) => client.log_tail(3),
+    }
+}
+
+/// The proof that nothing is stuck: the guest moves to the other host.
+fn move_again(pair: &Pair, serial: &Serial, host: usize, report: &mut Report) {
+    let other = 1 - host;
+    let uri = pair.uri(other);
+    let moved = pair.virsh(host).ok(["migrate", GUEST, &uri, "--live", "--unsafe"]);
+    let moved = moved.and_then(|_| serial.wait_beats_on(pair.ear(other), 50, SOON));
+    if let Err(error) = moved {
+        report.verdict = Verdict::Stuck;
+        report.note = one_line(&format!("{} cannot move again: {error}", report.note));
+    } else if let Err(broken) = serial.verdict().whole() {
+        report.verdict = Verdict::Double;
+        report.note = one_line(&format!("{} after it moved again: {broken}", report.note));
+    }
+}
