@@ -233,7 +233,8 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: PathBuf,
 
-    /// QEMU.
+    /// QEMU. Before 9.0 it loses some of what an emulated guest writes while it is migrated, unless the size of its RAM is
+    /// no multiple of 256 KiB.
     #[arg(long, value_name = "FILE", default_value = "/usr/bin/qemu-system-x86_64")]
     pub(crate) emulator: PathBuf,
 
