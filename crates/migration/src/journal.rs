@@ -206,7 +206,7 @@ impl SourceStatus {
                 | Word::MaybeRan
                 | Word::Running
                 | Word::Ended => FromRecord::say(Word::Kept),
-                Word::Granted | Word::Kept | Word::TakeBack => FromRecord::SILENT,
+                Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn => FromRecord::SILENT,
             },
             Self::Done => match told {
                 Word::Running
@@ -216,7 +216,9 @@ impl SourceStatus {
                 | Word::Ask
                 | Word::Complete
                 | Word::CannotStart => FromRecord::say(Word::Settled),
-                Word::Granted | Word::Kept | Word::TakeBack | Word::Settled => FromRecord::SILENT,
+                Word::Granted | Word::Kept | Word::TakeBack | Word::Settled | Word::GoingOn => {
+                    FromRecord::SILENT
+                }
             },
             Self::Settled => FromRecord { say: told.of_stranger(), settled: false },
         }
@@ -237,7 +239,8 @@ impl DestinationStatus {
                 | Word::Declined
                 | Word::MaybeRan
                 | Word::Complete
-                | Word::CannotStart => FromRecord::SILENT,
+                | Word::CannotStart
+                | Word::GoingOn => FromRecord::SILENT,
             },
             Self::Declined | Self::SettledDeclined => match told {
                 Word::Granted | Word::Ask | Word::TakeBack => FromRecord::say(Word::Declined),
@@ -248,7 +251,8 @@ impl DestinationStatus {
                 | Word::Declined
                 | Word::MaybeRan
                 | Word::Complete
-                | Word::CannotStart => FromRecord::SILENT,
+                | Word::CannotStart
+                | Word::GoingOn => FromRecord::SILENT,
             },
         }
     }

@@ -15,6 +15,7 @@
 //! | Complete | destination | the state is whole there; waiting for the source's word |
 //! | CannotStart | destination | QEMU or the journal refused the start; no CPU ran |
 //! | Settled | either | the end is known here too: do not tell it again |
+//! | GoingOn | source | the copy is under way: wait |
 //! | Ended | destination | the CPUs ran there, and their QEMU is gone: nothing is needed from the source any more |
 
 use std::fmt;
@@ -58,11 +59,13 @@ pub enum Word {
     Settled = 10,
     /// Destination: the CPUs ran there, and their QEMU is gone.
     Ended = 11,
+    /// Source: the copy is under way, nothing is decided.
+    GoingOn = 12,
 }
 
 impl Word {
     /// All words, in the order of their numbers on the wire.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Granted,
         Self::Kept,
         Self::TakeBack,
@@ -74,6 +77,7 @@ impl Word {
         Self::CannotStart,
         Self::Settled,
         Self::Ended,
+        Self::GoingOn,
     ];
 
     /// Its number on the wire.
@@ -99,7 +103,8 @@ impl Word {
             | Self::Complete
             | Self::CannotStart
             | Self::Settled
-            | Self::Ended => None,
+            | Self::Ended
+            | Self::GoingOn => None,
         }
     }
 }
@@ -118,6 +123,7 @@ impl fmt::Display for Word {
             Self::CannotStart => "cannot-start",
             Self::Settled => "settled",
             Self::Ended => "ended",
+            Self::GoingOn => "going-on",
         })
     }
 }
@@ -128,12 +134,12 @@ mod tests {
 
     #[test]
     fn numbers_are_frozen_and_unique() {
-        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         for word in Word::ALL {
             assert_eq!(Word::from_number(word.number()), Some(word));
         }
         assert_eq!(Word::from_number(0), None);
-        assert_eq!(Word::from_number(12), None);
+        assert_eq!(Word::from_number(13), None);
     }
 
     #[test]

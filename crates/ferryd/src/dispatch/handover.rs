@@ -2,6 +2,7 @@
 //!
 //! Whoever does not know the secret is answered like one who speaks of a migration that nobody knows here.
 
+use ferry_migration::journal::SourceStatus;
 use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Secret};
 use ferry_rpc::error::Error;
@@ -43,7 +44,5 @@ async fn settled_long_ago(context: &Context, call: &HandoverTell, word: Word) ->
         return Ok(None);
     };
     let authentic = beside.secret.matches(&Secret::from_bytes(call.secret.0));
-    let of_destination =
-        matches!(word, Word::Running | Word::MaybeRan | Word::Ask | Word::Complete | Word::CannotStart);
-    Ok((authentic && of_destination).then_some(Word::Settled))
+    Ok(authentic.then(|| SourceStatus::Done.answer(word).say).flatten())
 }

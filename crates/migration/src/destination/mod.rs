@@ -53,8 +53,9 @@ pub(crate) enum Phase {
     ExpectPrepared,
     /// QEMU is being started.
     Launching,
-    /// State is arriving. `granted`: the right came before the state was whole.
-    Incoming { granted: bool },
+    /// State is arriving. `granted`: the right came before the state was whole. `asks`: whoever coordinated is gone,
+    /// or called it off, and the source is asked what it wants.
+    Incoming { granted: bool, asks: bool },
     /// The state is whole (post-copy: the package is loaded); the right is missing.
     Complete { doubt: bool },
     /// Starting is being written.
@@ -117,7 +118,7 @@ impl Destination {
         match self.peer {
             Peer::Mute(_) => None,
             Peer::Ferry => match self.phase {
-                Phase::Incoming { granted: false } => Some(Word::Ask),
+                Phase::Incoming { asks: true, .. } => Some(Word::Ask),
                 Phase::Complete { .. } => Some(Word::Complete),
                 Phase::CannotStart { .. } => Some(Word::CannotStart),
                 Phase::MaybeRan => Some(Word::MaybeRan),
@@ -125,7 +126,7 @@ impl Destination {
                 Phase::Declined { settled: false, .. } => Some(Word::Declined),
                 Phase::ExpectPrepared
                 | Phase::Launching
-                | Phase::Incoming { granted: true }
+                | Phase::Incoming { asks: false, .. }
                 | Phase::ExpectStarting
                 | Phase::Starting { .. }
                 | Phase::ExpectRunning

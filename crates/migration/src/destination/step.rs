@@ -37,7 +37,7 @@ impl Destination {
         match self.phase {
             Phase::ExpectPrepared => self.expect_prepared(input),
             Phase::Launching => self.launching(input),
-            Phase::Incoming { granted } => self.incoming(granted, input),
+            Phase::Incoming { granted, asks } => self.incoming(granted, asks, input),
             Phase::Complete { .. } => self.complete(input),
             Phase::ExpectStarting => self.expect_starting(input),
             Phase::Starting { first } => self.starting(first, input),
@@ -61,7 +61,8 @@ impl Destination {
         seen: Seen,
     ) -> Option<(Self, Vec<Effect>)> {
         let qemu = if seen == Seen::Gone { Qemu::Dead } else { Qemu::Alive };
-        let destination = Self { id, plan, peer, qemu, phase: Phase::Incoming { granted: false } };
+        let destination =
+            Self { id, plan, peer, qemu, phase: Phase::Incoming { granted: false, asks: true } };
         let step = match recovery::destination(status, seen, &plan, peer) {
             DestinationAction::Nothing => return None,
             DestinationAction::Decline if status == DestinationStatus::Starting => {
@@ -70,7 +71,7 @@ impl Destination {
             DestinationAction::Decline => destination.decline(Why::QemuDied, Tail::Prepared),
             DestinationAction::EndThenDecline => destination.decline(Why::ClientGone, Tail::Prepared),
             DestinationAction::AskOn => {
-                destination.go(Phase::Incoming { granted: false }, [Effect::Tell(Word::Ask)])
+                destination.go(Phase::Incoming { granted: false, asks: true }, [Effect::Tell(Word::Ask)])
             }
             DestinationAction::TellComplete => {
                 destination.go(Phase::Complete { doubt: false }, [Effect::Tell(Word::Complete)])
@@ -120,9 +121,10 @@ impl Destination {
 
     fn launching(self, input: Input) -> Step {
         match input {
-            Input::Qemu(Report::Listening) => {
-                self.go(Phase::Incoming { granted: false }, [Effect::Answer(Answer::Ok(Call::Prepare))])
-            }
+            Input::Qemu(Report::Listening) => self.go(
+                Phase::Incoming { granted: false, asks: false },
+                [Effect::Answer(Answer::Ok(Call::Prepare))],
+            ),
             Input::Qemu(Report::Died | Report::Failed) => self.decline(Why::LaunchFailed, Tail::Prepared),
             Input::ClientGone => self.decline(Why::ClientGone, Tail::Prepared),
             Input::Told(Word::Kept | Word::TakeBack) => self.decline(Why::SourceKept, Tail::Prepared),
@@ -137,8 +139,9 @@ impl Destination {
         }
     }
 
-    fn incoming(self, granted: bool, input: Input) -> Step {
-        let same = Phase::Incoming { granted };
+    fn incoming(self, granted: bool, asks: bool, input: Input) -> Step {
+        let same = Phase::Incoming { granted, asks };
+        let asking = Phase::Incoming { granted, asks: true };
         match input {
             Input::Qemu(Report::Complete) if granted => self.start(),
             Input::Qemu(Report::Complete) => {
@@ -148,33 +151,34 @@ impl Destination {
             }
             Input::Qemu(Report::Died) => self.decline(Why::QemuDied, Tail::Prepared),
             Input::Qemu(Report::Failed) => self.decline(Why::CopyFailed, Tail::Prepared),
-            Input::Told(Word::Granted) => self.go(Phase::Incoming { granted: true }, []),
+            Input::Told(Word::Granted) => self.go(Phase::Incoming { granted: true, asks: false }, []),
             Input::Told(Word::Kept | Word::TakeBack) => self.decline(Why::SourceKept, Tail::Prepared),
             Input::Finish { cancelled: false, evidence } => {
                 if evidence == Evidence::Granted || !self.is_ferry() {
-                    self.go(Phase::Incoming { granted: true }, [])
+                    self.go(Phase::Incoming { granted: true, asks: false }, [])
                 } else {
-                    self.go(same, [Effect::Tell(Word::Ask)])
+                    self.go(asking, [Effect::Tell(Word::Ask)])
                 }
             }
             // Granted: it will start when it is whole, and the call is answered then.
             Input::Finish { cancelled: true, .. } if granted => self.stay(),
             // What is missing may be in QEMU's socket, and the source's QEMU dead: only the source knows.
             Input::Finish { cancelled: true, .. } if self.is_ferry() => {
-                self.go(same, [Effect::Tell(Word::Ask)])
+                self.go(asking, [Effect::Tell(Word::Ask)])
             }
             Input::Finish { cancelled: true, .. } => self.decline(Why::Cancelled, Tail::Prepared),
             Input::ClientGone if !granted && !self.is_ferry() => {
                 self.decline(Why::ClientGone, Tail::Prepared)
             }
-            Input::ClientGone if !granted => self.go(same, [Effect::Tell(Word::Ask)]),
-            Input::Deadline if !granted && !self.may_be_past_the_switch() => {
+            Input::ClientGone if !granted => self.go(asking, [Effect::Tell(Word::Ask)]),
+            // The source has not answered for long, and what is still incomplete then never will be whole.
+            Input::Deadline if asks && !self.may_be_past_the_switch() => {
                 self.decline(Why::Silence, Tail::Prepared)
             }
             Input::Deadline => self.go(same, [Effect::Answer(Answer::InDoubt(Call::Finish, Doubt::NoGrant))]),
             Input::Destroy if granted || self.may_be_past_the_switch() => self.deny(Refusal::HandingOver),
             Input::Destroy => self.decline(Why::Destroyed, Tail::Prepared),
-            Input::Retry if !granted => {
+            Input::Retry if asks => {
                 let ask = self.tell(Word::Ask);
                 self.go(same, ask)
             }

@@ -89,6 +89,7 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
     match (action, word) {
         // Not begun to end: only the destination's giving up matters.
         (A::GoOn | A::LetGo, Word::Declined) => T::Keeps,
+        (A::GoOn | A::LetGo, Word::Ask) => T::Repeats(Word::GoingOn),
         (A::GoOn | A::LetGo, _) => T::Waits,
         (A::Grant | A::TellGranted, Word::Running) if seen == Q::Postcopy => T::Waits,
         (A::Grant | A::TellGranted, Word::Running | Word::Ended) => T::LetsGo,
@@ -107,6 +108,7 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
         (A::AskBeforeTelling | A::SwitchAgain | A::GrantAhead, Word::Running) => T::Waits,
         (A::AskBeforeTelling | A::SwitchAgain | A::GrantAhead, Word::Ended) => T::LetsGo,
         (A::AskBeforeTelling | A::SwitchAgain | A::GrantAhead, Word::Declined) => T::Keeps,
+        (A::AskBeforeTelling | A::SwitchAgain | A::GrantAhead, Word::Ask) => T::Repeats(Word::GoingOn),
         (A::AskBeforeTelling | A::SwitchAgain | A::GrantAhead, _) => T::Waits,
         (A::AskBegun | A::AskKept, Word::Declined | Word::Settled) => T::Keeps,
         (A::AskBegun | A::AskKept, _) => T::Waits,
@@ -124,10 +126,13 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
         }
         (A::Keep | A::TellKept, _) => T::Waits,
         (A::Resume, Word::Running | Word::Ended) => T::Shouts(Word::Kept),
-        (A::Resume, Word::Granted | Word::Kept | Word::TakeBack) => T::Waits,
+        (A::Resume, Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn) => T::Waits,
         (A::Resume, _) => T::Repeats(Word::Kept),
         (A::EndQemu | A::Answer, Word::Declined) => T::Shouts(Word::Settled),
-        (A::EndQemu | A::Answer, Word::Granted | Word::Kept | Word::TakeBack | Word::Settled) => T::Waits,
+        (
+            A::EndQemu | A::Answer,
+            Word::Granted | Word::Kept | Word::TakeBack | Word::Settled | Word::GoingOn,
+        ) => T::Waits,
         (A::EndQemu | A::Answer, _) => T::Repeats(Word::Settled),
         (A::Nothing, _) => T::Waits,
     }

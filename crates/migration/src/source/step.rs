@@ -127,6 +127,7 @@ impl Source {
             Input::Destroy => self.keep(Why::Destroyed, Stage::Idle),
             Input::Qemu(Report::Died) => self.keep(Why::QemuDied, Stage::Idle),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Idle),
+            Input::Told(Word::Ask) => self.going_on(),
             Input::StartPostcopy => self.deny(Refusal::NotCopying),
             Input::Confirm { cancelled: false, .. } | Input::ComesBack => self.deny(Refusal::OutOfOrder),
             Input::Resolve(_) => self.deny(Refusal::NotInDoubt),
@@ -146,6 +147,7 @@ impl Source {
             // The switchover was not let go, so the destination cannot be whole.
             Input::Qemu(Report::Died) => self.keep(Why::QemuDied, Stage::Idle),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Underway),
+            Input::Told(Word::Ask) => self.going_on(),
             Input::StartPostcopy if self.plan.postcopy => self.grant(Grant::Postcopy),
             Input::StartPostcopy => self.deny(Refusal::NotPostcopy),
             Input::Abort => self.abort(),
@@ -185,6 +187,7 @@ impl Source {
             // It may have completed unseen: a destination that is whole would hold the last copy.
             Input::Qemu(Report::Died) => self.unsure_now(Sight::Begun),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Underway),
+            Input::Told(Word::Ask) => self.going_on(),
             Input::Abort => self.abort(),
             Input::ClientGone => self.client_gone(Stage::Underway),
             Input::Destroy => self.keep(Why::Destroyed, Stage::Underway),
@@ -256,6 +259,7 @@ impl Source {
                 self.keep(Why::CopyFailed, Stage::Idle)
             }
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Underway),
+            Input::Told(Word::Ask) => self.going_on(),
             Input::Retry if loaded => self.go(Phase::Crossing { loaded }, [Effect::QueryCopy]),
             Input::Retry => {
                 let ask = self.tell(Word::Ask);
@@ -626,6 +630,13 @@ impl Source {
 
     fn keep(self, why: Why, stage: Stage) -> Step {
         self.go(Phase::ExpectKept { why, stage }, [Effect::Journal(SourceRecord::Kept)])
+    }
+
+    /// The destination asks while nothing is decided: this daemon lives, and so does the copy.
+    fn going_on(self) -> Step {
+        let tell = self.tell(Word::GoingOn);
+        let phase = self.phase;
+        self.go(phase, tell)
     }
 
     fn abort(self) -> Step {

@@ -98,7 +98,7 @@ impl Next<'_> {
             }
             At::Perform { called: false } => {
                 self.begin(Kind::Heals, "client calls Perform");
-                if !w.client.source || !w.source.up {
+                if !w.client.source || !w.source.up || w.source.machine.is_none() {
                     w.client.at = At::Finish { called: false, cancelled: true };
                     return self.push(w);
                 }
@@ -596,5 +596,6 @@ fn name(word: Word) -> &'static str {
         Word::CannotStart => "cannot-start",
         Word::Settled => "settled",
         Word::Ended => "ended",
+        Word::GoingOn => "going-on",
     }
 }

@@ -129,6 +129,12 @@ impl Driver {
 
     async fn drive_told(&mut self, word: Word) {
         tracing::debug!(domain = %self.name, %word, "the other daemon says");
+        if let Some(Migration::In(incoming)) = &mut self.migration
+            && word == Word::GoingOn
+        {
+            // The source lives and copies on: patience starts anew.
+            incoming.deadline = None;
+        }
         match &self.migration {
             Some(Migration::Out(_)) => self.drive_source(source::Input::Told(word)).await,
             Some(Migration::In(_)) => self.drive_destination(destination::Input::Told(word)).await,
