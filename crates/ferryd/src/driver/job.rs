@@ -1,5 +1,6 @@
 //! Jobs as clients see them: statistics, abort, limits.
 
+use ferry_domain::Operation;
 use ferry_migration::stats::{JobStats, Progress};
 use ferry_qmp::commands::migration::{MigrateSetParameters, MigrationParameters};
 use ferry_qmp::commands::progress::QueryMigrate;
@@ -23,12 +24,9 @@ impl Driver {
 
     async fn present_job(&mut self) -> Result<Option<JobStats>, Error> {
         let monitor = self.running()?.monitor.clone();
+        self.admit(Operation::JobStats)?;
         match &self.migration {
-            None => Ok(None),
-            Some(Migration::In(_)) => {
-                let text = "migration statistics are available only on the source host";
-                Err(Error::of(ErrorCode::OPERATION_UNSUPPORTED, Origin::QEMU, text))
-            }
+            None | Some(Migration::In(_)) => Ok(None),
             Some(Migration::Out(outgoing)) if !outgoing.job_open => Ok(None),
             Some(Migration::Out(outgoing)) => {
                 let mut stats = outgoing.stats;
@@ -51,22 +49,14 @@ impl Driver {
 
     /// Gives up the present job.
     pub(super) async fn abort_job(&mut self, postcopy: bool, reply: Reply<()>) {
-        if let Err(error) = self.running() {
+        if let Err(error) = self.admit(Operation::Abort) {
             return answer(reply, Err(error));
         }
-        let invalid = |text: &str| Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
-        match &self.migration {
-            Some(Migration::Out(outgoing)) if outgoing.job_open && postcopy => {
-                answer(reply, invalid("current job is not outgoing migration in post-copy mode"));
-            }
-            Some(Migration::Out(outgoing)) if outgoing.job_open => self.abort_leaving(reply).await,
-            Some(Migration::In(incoming)) if incoming.job_open => {
-                answer(reply, invalid("an incoming migration is aborted on the source host"));
-            }
-            Some(Migration::Out(_) | Migration::In(_)) | None => {
-                answer(reply, invalid("no job is active on the domain"));
-            }
+        if postcopy {
+            let text = "current job is not outgoing migration in post-copy mode";
+            return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
         }
+        self.abort_leaving(reply).await;
     }
 
     /// Longest pause of the present migration and those to come, in milliseconds.

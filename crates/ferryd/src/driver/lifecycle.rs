@@ -3,6 +3,7 @@
 //! Every change that must survive a crash is recorded before it is answered; before a CPU may run, the guest is in
 //! the store, so that no QEMU runs that a restarted daemon does not know.
 
+use ferry_domain::Operation;
 use ferry_domxml::Domain;
 use ferry_qmp::commands::run::{Cont, Stop, SystemPowerdown, SystemReset};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
@@ -21,10 +22,8 @@ use crate::refuse;
 impl Driver {
     /// Starts the kept definition.
     pub(super) async fn start(&mut self, flags: StartFlags, client: Client) -> Result<DomainRef, Error> {
-        if self.guest.is_some() {
-            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, "domain is already running"));
-        }
-        self.refuse_in_doubt("start")?;
+        self.admit(Operation::Start)?;
+        self.refuse_if_moved(flags.contains(StartFlags::FORCE_BOOT)).await?;
         let Some(config) = self.config.clone() else {
             return Err(refuse::no_such_domain(self.uuid, &self.name));
         };
@@ -42,7 +41,8 @@ impl Driver {
             let text = format!("domain '{}' is already active", self.name);
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::DOMAIN, text));
         }
-        self.refuse_in_doubt("create")?;
+        self.admit(Operation::Start)?;
+        self.refuse_if_moved(false).await?;
         self.boot(*domain, flags, client).await
     }
 
@@ -51,6 +51,7 @@ impl Driver {
         let id = self.host.registry.next_id();
         let launched = launch::launch(&self.host, domain, id, launch::new_launch_id(), Purpose::Boot).await?;
         self.guest = Some(Guest::of_launch(id, launched, autodestroy));
+        self.moved_to = None;
         self.set_state(DomainState::PAUSED, PausedReason::STARTING_UP.0);
         if let Err(error) = self.bring_up(flags).await {
             self.end_guest(Ending::Failed).await;
@@ -82,7 +83,7 @@ impl Driver {
     /// Ends the guest. In the middle of a migration the machine decides what that means.
     pub(super) async fn destroy(&mut self, flags: DestroyFlags, reply: Reply<()>) {
         let _ = flags;
-        if let Err(error) = self.running() {
+        if let Err(error) = self.admit(Operation::Destroy) {
             return answer(reply, Err(error));
         }
         if self.is_migrating() {
@@ -117,7 +118,7 @@ impl Driver {
             let text = "only the ACPI power button is available: use --mode acpi";
             return Err(Error::of(ErrorCode::ARGUMENT_UNSUPPORTED, Origin::QEMU, text));
         }
-        self.refuse_in_job()?;
+        self.admit(Operation::Power)?;
         let monitor = self.running()?.monitor.clone();
         if let Some(guest) = &mut self.guest {
             guest.reboot = reboot;
@@ -128,18 +129,17 @@ impl Driver {
 
     /// Presses the reset button.
     pub(super) async fn reset(&mut self) -> Result<(), Error> {
-        self.refuse_in_job()?;
-        self.refuse_in_doubt("reset")?;
+        self.admit(Operation::Power)?;
         self.running()?.monitor.execute(&SystemReset).await.map_err(refuse::monitor)?;
         Ok(())
     }
 
     /// Stops the CPUs. A guest that is being copied may be stopped too: the copy then ends soon.
     pub(super) async fn suspend(&mut self) -> Result<(), Error> {
-        let monitor = self.running()?.monitor.clone();
-        if self.state == DomainState::PAUSED {
+        if !self.admit(Operation::Suspend)? {
             return Ok(());
         }
+        let monitor = self.running()?.monitor.clone();
         monitor.execute(&Stop).await.map_err(refuse::monitor)?;
         let reason = self.note_suspended();
         self.set_state(DomainState::PAUSED, reason.0);
@@ -150,19 +150,11 @@ impl Driver {
 
     /// Lets the CPUs run.
     pub(super) async fn resume(&mut self) -> Result<(), Error> {
+        self.admit(Operation::Resume)?;
         let monitor = self.running()?.monitor.clone();
-        self.refuse_in_job()?;
-        self.refuse_in_doubt("resume")?;
-        match self.state {
-            DomainState::PAUSED => {}
-            DomainState::RUNNING => {
-                let text = "domain is already running";
-                return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
-            }
-            _ => {
-                let text = "domain is not paused";
-                return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
-            }
+        if self.state != DomainState::PAUSED {
+            let text = "domain is not paused";
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
         }
         monitor.execute(&Cont).await.map_err(refuse::monitor)?;
         self.set_state(DomainState::RUNNING, RunningReason::UNPAUSED.0);
@@ -177,32 +169,6 @@ impl Driver {
     /// 55/20, stock's text.
     pub(super) fn running(&self) -> Result<&Guest, Error> {
         self.guest.as_ref().ok_or_else(refuse::not_running)
-    }
-
-    /// While it is not known who runs the guest, nothing here may make it run.
-    pub(super) fn refuse_in_doubt(&self, what: &str) -> Result<(), Error> {
-        match self.migration.as_ref().and_then(super::migrate::Migration::doubt) {
-            None => Ok(()),
-            Some((reason, _)) => {
-                let text = format!(
-                    "cannot {what}: a migration of domain '{}' is in doubt: {reason}; it settles by itself when the hosts can talk, or see `ferry resolve`",
-                    self.name
-                );
-                Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text))
-            }
-        }
-    }
-
-    /// Refuses at once what stock would let wait for the job to end, 30 s at most.
-    pub(super) fn refuse_in_job(&self) -> Result<(), Error> {
-        match &self.migration {
-            Some(migration) if migration.occupies() => Err(Error::of(
-                ErrorCode::OPERATION_TIMEOUT,
-                Origin::NONE,
-                format!("cannot acquire state change lock (held by {})", migration.job_name()),
-            )),
-            Some(_) | None => Ok(()),
-        }
     }
 
     /// What the domain does, and why.

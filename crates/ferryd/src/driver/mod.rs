@@ -10,6 +10,7 @@
 //! of `ferry_migration` that this task feeds and whose effects it performs ([`migrate`]), so the mailbox stays
 //! served while memory moves.
 
+mod admission;
 mod adopt;
 mod definition;
 mod guest;
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::events::DomainEvent;
+use crate::handover::Peer;
 use crate::host::Host;
 
 pub(crate) use guest::Guest;
@@ -64,6 +66,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         offer_heard: false,
         offline: None,
         opening: Vec::new(),
+        moved_to: None,
         completed_job: None,
         limits: Limits::default(),
     };
@@ -102,6 +105,8 @@ pub(crate) struct Driver {
     offline: Option<migrate::Offline>,
     /// What a machine that was just made wants done first.
     opening: Vec<source::Effect>,
+    /// The host that the guest was migrated to, while a definition stays here.
+    moved_to: Option<Peer>,
     /// What the last job did, until somebody reads it.
     completed_job: Option<JobStats>,
     limits: Limits,

@@ -132,8 +132,14 @@ pub(crate) fn known(number: u32) -> Option<Word> {
     u8::try_from(number).ok().and_then(Word::from_number)
 }
 
+/// Whether the daemon behind `connection` is the host `wanted`, by its capabilities document.
+pub(crate) async fn is_host(connection: &Connection, wanted: Uuid) -> bool {
+    let capabilities = connection.capabilities().await.unwrap_or_default();
+    capabilities.contains(&format!("<uuid>{wanted}</uuid>"))
+}
+
 /// An address of a cookie as somewhere to connect to.
-fn uri(address: &str) -> Option<Uri> {
+pub(crate) fn uri(address: &str) -> Option<Uri> {
     if let Some(path) = address.strip_prefix("unix:") {
         return path.starts_with('/').then(|| Uri::unix(PathBuf::from(path)));
     }

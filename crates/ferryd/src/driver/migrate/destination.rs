@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use ferry_domain::Operation;
 use ferry_domxml::Domain;
 use ferry_migration::cookie::Says;
 use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, Ended, Fate, Input, Report};
@@ -102,7 +103,7 @@ impl Driver {
             let text = format!("domain '{}' is already active", self.name);
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::DOMAIN, text)));
         }
-        if let Err(error) = self.refuse_in_doubt("receive") {
+        if let Err(error) = self.admit(Operation::MigrateIn) {
             return answer(reply, Err(error));
         }
         let source_name = offer.source_name.unwrap_or_else(|| self.name.clone());
@@ -515,6 +516,7 @@ impl Driver {
 
     async fn settle_arrival(&mut self) {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
+        self.moved_to = None;
         let persist = incoming.parameters.flags.contains(MigrateFlags::PERSIST_DEST);
         let paused = incoming.parameters.flags.contains(MigrateFlags::PAUSED);
         let persistent = incoming.persistent.take();

@@ -172,6 +172,14 @@ impl Migration {
         }
     }
 
+    /// Where the guest stands on this host.
+    pub(crate) fn standing(&self) -> Standing {
+        match self {
+            Migration::Out(outgoing) => outgoing.machine.standing(),
+            Migration::In(incoming) => incoming.machine.standing(),
+        }
+    }
+
     /// Whether the job slot is taken: other jobs and most changes are refused.
     pub(crate) fn occupies(&self) -> bool {
         match self {
@@ -180,21 +188,13 @@ impl Migration {
         }
     }
 
-    /// What stock would call the holder of the job.
-    pub(crate) fn job_name(&self) -> &'static str {
-        match self {
-            Migration::Out(_) => "monitor=migration out",
-            Migration::In(_) => "monitor=migration in",
-        }
-    }
-
     /// Why, and since when (Unix seconds), it is not known who runs the guest.
     pub(crate) fn doubt(&self) -> Option<(String, u64)> {
-        let (standing, since_ms) = match self {
-            Migration::Out(outgoing) => (outgoing.machine.standing(), outgoing.standing_since_ms),
-            Migration::In(incoming) => (incoming.machine.standing(), incoming.standing_since_ms),
+        let since_ms = match self {
+            Migration::Out(outgoing) => outgoing.standing_since_ms,
+            Migration::In(incoming) => incoming.standing_since_ms,
         };
-        match standing {
+        match self.standing() {
             Standing::InDoubt(doubt) => Some((doubt.to_string(), since_ms / 1000)),
             Standing::Here
             | Standing::Leaving

@@ -35,6 +35,9 @@ impl Driver {
                 let seen = if its_guest { self.seen_by_source().await } else { source::Seen::Gone };
                 if status == SourceStatus::Done && !its_guest {
                     // Settled on this side long ago; who asks is answered from the journal.
+                    if self.guest.is_none() {
+                        self.moved_to = conversation.peer;
+                    }
                     return self.host.registry.strike(left.id);
                 }
                 let recovered = Source::recover(left.id, left.beside.plan, left.beside.peer, status, seen);

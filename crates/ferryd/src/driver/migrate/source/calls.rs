@@ -1,5 +1,6 @@
 //! What is asked of the source: Begin, Perform, Confirm, abort, post-copy, destroy.
 
+use ferry_domain::Operation;
 use ferry_domxml::{Domain, FormatOptions};
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
@@ -64,7 +65,7 @@ impl Driver {
         // One that has ended lingers for its coordinator's sake; it is not this one.
         let is_begun = matches!(&self.migration, Some(Migration::Out(outgoing)) if outgoing.job_open);
         if !is_begun {
-            if let Err(error) = self.refuse_second_migration() {
+            if let Err(error) = self.admit(Operation::MigrateOut) {
                 return answer(reply, Err(error));
             }
             let names = self.offered.take().unwrap_or_else(|| Names::new(self.epoch.next()));
@@ -141,13 +142,10 @@ impl Driver {
 
     /// Switches the copy to post-copy.
     pub(in crate::driver) async fn start_postcopy(&mut self, reply: Reply<()>) {
-        if let Err(error) = self.running() {
+        if let Err(error) = self.admit(Operation::StartPostcopy) {
             return answer(reply, Err(error));
         }
-        let Some(Migration::Out(outgoing)) = &mut self.migration else {
-            let text = "post-copy can only be started while outgoing migration is in progress";
-            return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
-        };
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
         outgoing.postcopy.set(reply);
         self.call_source(Input::StartPostcopy).await;
     }
@@ -170,8 +168,7 @@ impl Driver {
 
     /// Makes an offer out of the running guest: cookie, definition and names.
     pub(in crate::driver) fn offer(&mut self, parameters: &Parameters) -> Result<(Begun, Names), Error> {
-        self.refuse_second_migration()?;
-        self.refuse_in_doubt("migrate")?;
+        self.admit(Operation::MigrateOut)?;
         let current = match (&self.guest, &self.config) {
             (Some(guest), _) => &guest.domain,
             (None, Some(config)) if parameters.is_offline() => config,
@@ -194,17 +191,6 @@ impl Driver {
         let names = Names::new(self.epoch.next());
         let xml = definition.format(FormatOptions::MIGRATION);
         Ok((Begun { cookie: cookies::begin(self, &names, parameters), xml }, names))
-    }
-
-    pub(in crate::driver) fn refuse_second_migration(&self) -> Result<(), Error> {
-        match &self.migration {
-            Some(migration) if migration.occupies() => {
-                let text = format!("another migration job is already running for domain '{}'", self.name);
-                Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text))
-            }
-            Some(_) => self.refuse_in_doubt("migrate"),
-            None => Ok(()),
-        }
     }
 
     /// Finds out who is at the other end, before anything depends on it.

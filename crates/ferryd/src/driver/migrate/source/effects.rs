@@ -293,6 +293,8 @@ impl Driver {
             Ended::Moved => {
                 let stats = outgoing.stats;
                 self.complete_job(stats);
+                self.moved_to =
+                    self.migration.as_ref().and_then(|migration| migration.conversation().peer.clone());
                 if undefine && self.config.is_some() {
                     // The guest is the destination's already; a definition that stays is only untidy.
                     if let Err(error) = self.forget_definition().await {

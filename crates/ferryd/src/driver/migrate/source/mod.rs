@@ -257,6 +257,16 @@ impl Outgoing {
         }
     }
 
+    /// Perform was called.
+    pub(in crate::driver) fn performs(&self) -> bool {
+        self.machine.peer().is_some()
+    }
+
+    /// The connection whose end ends the job.
+    pub(in crate::driver) fn coordinator(&self) -> Option<u64> {
+        self.client
+    }
+
     /// What the texts of errors need.
     fn context<'a>(&'a self, domain: &'a str) -> Context<'a> {
         Context { domain, qemu_error: self.words.as_deref() }
