@@ -108,7 +108,7 @@ fn an_interrupted_migration_goes_on_at_the_source_and_the_power_button_ends_the_
     let pair = Pair::new(&Pair::distribution()).unwrap();
     let serial = pair.linux("vm", Work::default()).unwrap();
     let tool = start(&pair, 0, &["migrate", "vm", &pair.uri(1), "--unsafe", SLOW[0], SLOW[1]]);
-    wait_until("progress", SOON, || said(&tool).contains(" left, ")).unwrap();
+    wait_until("progress", SOON, || said(&tool).contains(" left at ")).unwrap();
     tool.signal(Signal::INT);
     assert_eq!(tool.wait_end(SOON).unwrap(), "exit code 1", "{}", said(&tool));
     for part in ["calling the migration off", "[78/10]", "guest: on the source: running"] {
@@ -126,7 +126,7 @@ fn a_source_that_goes_away_leaves_a_doubt_and_never_a_failure() {
     let mut pair = Pair::new(&Pair::distribution()).unwrap();
     let serial = pair.linux("vm", Work::default()).unwrap();
     let tool = start(&pair, 0, &["migrate", "vm", &pair.uri(1), "--p2p", "--unsafe", SLOW[0], SLOW[1]]);
-    wait_until("progress", SOON, || said(&tool).contains(" left, ")).unwrap();
+    wait_until("progress", SOON, || said(&tool).contains(" left at ")).unwrap();
     pair.daemon(0).kill().unwrap();
     // It looks for a while whether the host comes back.
     assert_eq!(tool.wait_end(SOON * 2).unwrap(), "exit code 3", "{}", said(&tool));

@@ -116,6 +116,8 @@ pub(crate) enum Command {
 
     /// Watch a guest being migrated: two private hosts on this machine, a Linux guest, there and back.
     #[command(
+        // `./dev demo` gives the files, and passes on what it is given: the last word counts.
+        args_override_self = true,
         long_about = "Watch a guest being migrated: two private hosts on this machine, a Linux guest, there and back.\n\n\
             Starts two ferryds in a temporary folder, boots the test guest on the first, and moves it to the second \
             (coordinated by ferry) and back again (peer to peer) while the guest's heartbeat is shown. Then the guest \

@@ -70,7 +70,7 @@ struct Bar(ProgressBar);
 impl Bar {
     fn new(guest: &str) -> Self {
         let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
-        let template = "{prefix} [{bar:24}] {percent:>3} %  {wide_msg}";
+        let template = "{prefix} [{bar:10}] {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
