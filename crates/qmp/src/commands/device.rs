@@ -129,6 +129,15 @@ pub struct Iothread {
     pub id: String,
     /// The host thread.
     pub thread_id: i32,
+    /// Nanoseconds for which it looks for work before it sleeps, at most.
+    #[serde(default)]
+    pub poll_max_ns: u64,
+    /// By how much that time grows when it was too short; 0 is QEMU's choice.
+    #[serde(default)]
+    pub poll_grow: u32,
+    /// By how much it shrinks when it was too long; 0 is QEMU's choice.
+    #[serde(default)]
+    pub poll_shrink: u32,
 }
 
 /// `qom-get`.

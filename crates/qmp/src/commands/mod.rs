@@ -36,11 +36,13 @@ macro_rules! plain_commands {
 }
 
 pub mod block;
+pub mod console;
 pub mod device;
 pub mod dirty_rate;
 pub mod fd;
 pub mod guest;
 pub mod introspect;
+pub mod media;
 pub mod migration;
 pub mod progress;
 pub mod run;

@@ -23,6 +23,23 @@ plain_commands! {
     InjectNmi = "inject-nmi" -> Nothing;
     /// The CPUs and their host threads, without disturbing them.
     QueryCpusFast = "query-cpus-fast" -> Vec<Cpu>;
+    /// The places for CPUs, used or free.
+    QueryHotpluggableCpus = "query-hotpluggable-cpus" -> Vec<CpuSocket>;
+}
+
+/// A place for CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CpuSocket {
+    /// The device that fits.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// How many CPUs that is.
+    pub vcpus_count: u32,
+    /// Where it is: the device's properties.
+    pub props: CpuPlace,
+    /// The CPU that is there.
+    pub qom_path: Option<String>,
 }
 
 lenient_enum! {
