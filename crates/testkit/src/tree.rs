@@ -12,7 +12,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use crate::deadline::wait_until;
 use crate::{Error, Result, programs};
@@ -289,16 +290,21 @@ pub fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// Ends a process as nothing else can, and waits until it is a corpse.
+/// Ends a process as nothing else can, and waits until all its threads are gone.
 ///
 /// # Errors
 /// [`Error::Late`].
 pub fn kill(pid: u32) -> Result<()> {
-    if let Some(process) = raw(pid) {
-        // It may end in this very moment; then the signal has nobody to reach.
-        let _ = kill_process(process, Signal::KILL);
-    }
-    wait_until(&format!("end of process {pid}"), END_LIMIT, || !is_alive(pid))
+    let Some(Ok(process)) = raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+        // It has ended by itself.
+        return Ok(());
+    };
+    // It may end in this very moment; then the signal has nobody to reach.
+    let _ = pidfd_send_signal(&process, Signal::KILL);
+    wait_until(&format!("end of process {pid}"), END_LIMIT, || {
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    })
 }
 
 fn name(pid: u32) -> Option<String> {
