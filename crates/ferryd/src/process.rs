@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
@@ -81,6 +82,12 @@ impl Process {
         }
     }
 
+    /// Whether it has ended, looked at now.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
     /// Sends SIGTERM: QEMU saves what it must and quits.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
@@ -133,7 +140,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::of_child(&child).unwrap();
         let identity = process.identity().clone();
-        assert!(Process::find(&identity).unwrap().is_some());
+        assert!(Process::find(&identity).unwrap().is_some() && !process.has_ended());
 
         let mut other = identity.clone();
         other.start_ticks += 1;
@@ -144,6 +151,7 @@ mod tests {
 
         process.kill();
         process.exited().await;
+        assert!(process.has_ended());
         assert!(Process::find(&identity).unwrap().is_none(), "a zombie is not a guest");
         child.wait().unwrap();
         assert!(Process::find(&identity).unwrap().is_none());

@@ -436,8 +436,12 @@ impl Driver {
     }
 
     async fn start_cpus(&mut self) -> Option<Input> {
-        let monitor = self.guest.as_ref().map(|guest| guest.monitor.clone())?;
-        match monitor.execute(&Cont).await {
+        let guest = self.guest.as_ref()?;
+        if guest.process.has_ended() {
+            // What ended before it was told to start has not run.
+            return Some(Input::Qemu(Report::StartRefused));
+        }
+        match guest.monitor.execute(&Cont).await {
             // RESUME is the proof, and it comes as an event.
             Ok(_) => None,
             Err(error) if error.refusal().is_some() => {
