@@ -108,11 +108,13 @@ impl Driver {
                 (Evidence::None, None)
             }
         };
-        let evidence = if evidence == Evidence::None { own } else { evidence };
         let Some(Migration::Out(outgoing)) = &mut self.migration else {
             let text = format!("domain '{}' is not being migrated", self.name);
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
         };
+        // What was watched counts only for a destination that has no word of its own: a Ferry may know better.
+        let is_mute = matches!(outgoing.machine.peer(), Some(Peer::Mute(_)));
+        let evidence = if evidence == Evidence::None && is_mute { own } else { evidence };
         let undefine = if parameters.flags.contains(MigrateFlags::UNDEFINE_SOURCE) {
             MigrateFlags::UNDEFINE_SOURCE
         } else {
