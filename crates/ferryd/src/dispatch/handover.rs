@@ -2,17 +2,16 @@
 //!
 //! Whoever does not know the secret is answered like one who speaks of a migration that nobody knows here.
 
-use ferry_migration::journal::SourceStatus;
+use ferry_migration::journal::Status;
 use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Secret};
 use ferry_rpc::error::Error;
 use ferry_rpc::proto::{HandoverTell, HandoverTellReply};
-use ferry_store::Role;
 
 use super::Context;
 use crate::driver::migrate::Beside;
 use crate::driver::{Request, Told};
-use crate::handover;
+use crate::{handover, restart};
 
 /// Hands a word to the domain that it is about, and answers with what its driver says.
 pub(super) async fn tell(context: Context, call: HandoverTell) -> Result<HandoverTellReply, Error> {
@@ -22,10 +21,10 @@ pub(super) async fn tell(context: Context, call: HandoverTell) -> Result<Handove
     };
     let id = MigrationId::from_bytes(call.migration);
     let words = match context.host.registry.by_migration(id) {
-        None => match settled_long_ago(&context, &call, word).await? {
-            Some(answer) => vec![answer],
-            None => word.of_stranger().into_iter().collect(),
-        },
+        None => {
+            let known = from_journal(&context, &call, word).await?;
+            known.unwrap_or_else(|| word.of_stranger()).into_iter().collect()
+        }
         Some(driver) => {
             let secret = Secret::from_bytes(call.secret.0);
             let told = Told { id, secret, host: call.host, word, cookie: call.cookie.0 };
@@ -35,14 +34,30 @@ pub(super) async fn tell(context: Context, call: HandoverTell) -> Result<Handove
     Ok(HandoverTellReply { host, words: words.into_iter().map(|word| word.number().into()).collect() })
 }
 
-/// A migration whose end this side has recorded and put away: its other side may not have heard that.
-async fn settled_long_ago(context: &Context, call: &HandoverTell, word: Word) -> Result<Option<Word>, Error> {
+/// A migration that only the journal knows any more: its other side may not have heard how it ended. Nothing for one
+/// that the journal does not know, or of whose secret the caller knows nothing.
+async fn from_journal(
+    context: &Context,
+    call: &HandoverTell,
+    word: Word,
+) -> Result<Option<Option<Word>>, Error> {
     let migration = u128::from_be_bytes(call.migration);
     let entries = context.host.store(move |store| store.journal_of(migration)).await?;
-    let done = entries.last().filter(|last| last.role == Role::Source && last.kind == "Done");
-    let Some(beside) = done.and_then(|last| serde_json::from_value::<Beside>(last.body.clone()).ok()) else {
+    let secret = Secret::from_bytes(call.secret.0);
+    let beside = entries.last().and_then(|last| serde_json::from_value::<Beside>(last.body.clone()).ok());
+    if !beside.is_some_and(|beside| beside.secret.matches(&secret)) {
         return Ok(None);
+    }
+    let records = entries.iter().map(restart::record).collect::<Result<Vec<_>, _>>();
+    let status = records.ok().and_then(|records| Status::fold(records).ok().flatten());
+    let answer = match status {
+        Some(Status::Source(status)) => status.answer(word),
+        Some(Status::Destination(status)) => status.answer(word),
+        // Damaged: whatever it was, it is not unknown here.
+        None => return Ok(Some(None)),
     };
-    let authentic = beside.secret.matches(&Secret::from_bytes(call.secret.0));
-    Ok(authentic.then(|| SourceStatus::Done.answer(word).say).flatten())
+    if answer.settled {
+        context.host.store(move |store| store.purge(migration)).await?;
+    }
+    Ok(Some(answer.say))
 }

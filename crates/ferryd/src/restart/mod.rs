@@ -158,7 +158,7 @@ async fn unfinished(
 }
 
 /// A stored record, as the machines know it.
-fn record(entry: &JournalEntry) -> Result<Record, String> {
+pub(crate) fn record(entry: &JournalEntry) -> Result<Record, String> {
     let kind = serde_json::Value::from(entry.kind.as_str());
     match entry.role {
         Role::Source => serde_json::from_value(kind).map(Record::Source),
