@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 use ferry_qmp::Command;
-use ferry_qmp::commands::block::{BlockdevAdd, BlockdevDel};
+use ferry_qmp::commands::block::{BlockExportAdd, BlockdevAdd, BlockdevDel, NbdServerStart, NbdServerStop};
 use ferry_qmp::commands::device::{ChardevAdd, ObjectAdd, QomSet};
 use ferry_qmp::commands::fd::{AddFd, RemoveFd};
 use ferry_qmp::commands::guest::{
@@ -84,6 +84,17 @@ fn devices_and_objects() {
     let node = json!({"driver": "file", "node-name": "n", "filename": "/x"});
     shown(&BlockdevAdd(map(node.clone())), "blockdev-add", node);
     shown(&BlockdevDel { node_name: "n".to_owned() }, "blockdev-del", json!({"node-name": "n"}));
+    shown(
+        &NbdServerStart { path: "/s".to_owned() },
+        "nbd-server-start",
+        json!({"addr": {"type": "unix", "data": {"path": "/s"}}}),
+    );
+    shown(
+        &BlockExportAdd { id: "e".to_owned(), node_name: "n".to_owned(), writable: false },
+        "block-export-add",
+        json!({"type": "nbd", "id": "e", "node-name": "n", "writable": false}),
+    );
+    shown(&NbdServerStop, "nbd-server-stop", json!({}));
     shown(
         &ObjectAdd {
             qom_type: "iothread".to_owned(),

@@ -1,5 +1,6 @@
 //! Effects on the world: processes, monitors, images, interfaces. Called by drivers, `probe` and `restart`.
 
+pub(crate) mod activate;
 pub(crate) mod images;
 pub(crate) mod launch;
 pub(crate) mod monitor;

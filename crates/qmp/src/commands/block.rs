@@ -1,6 +1,7 @@
 //! Block nodes and the devices in front of them.
 
 use crate::Nothing;
+use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -203,3 +204,38 @@ pub struct BlockdevDel {
     pub node_name: String,
 }
 command! { BlockdevDel = "blockdev-del" -> Nothing }
+
+/// `nbd-server-start` on a UNIX socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NbdServerStart {
+    /// The socket's path.
+    pub path: String,
+}
+command! { NbdServerStart = "nbd-server-start" -> Nothing }
+
+impl Serialize for NbdServerStart {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let address = serde_json::json!({ "type": "unix", "data": { "path": self.path } });
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("addr", &address)?;
+        map.end()
+    }
+}
+
+/// `block-export-add` to the NBD server. A node that is exported is active from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "type", rename = "nbd")]
+pub struct BlockExportAdd {
+    /// The export's id.
+    pub id: String,
+    /// The node.
+    pub node_name: String,
+    /// Clients may write.
+    pub writable: bool,
+}
+command! { BlockExportAdd = "block-export-add" -> Nothing }
+
+plain_commands! {
+    /// Its exports go with it.
+    NbdServerStop = "nbd-server-stop" -> Nothing;
+}

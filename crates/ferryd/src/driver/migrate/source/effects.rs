@@ -25,6 +25,7 @@ use super::report;
 use crate::driver::guest::Ending;
 use crate::driver::{Driver, now_ms};
 use crate::fault;
+use crate::perform::activate;
 use crate::refuse;
 
 /// How long `cont` is tried again while QEMU winds up a migration that did not happen.
@@ -175,6 +176,11 @@ impl Driver {
             return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, "no migration URI"));
         };
         let uri = uri.qemu_connect()?;
+        let guest = self.running()?;
+        if self.state == DomainState::PAUSED {
+            let activated = activate::activate(&guest.monitor, &guest.capabilities, &guest.run_dir).await;
+            activated.map_err(refuse::monitor)?;
+        }
         let switched = [
             (MigrationCapability::Events, true),
             (MigrationCapability::PauseBeforeSwitchover, true),
