@@ -66,6 +66,7 @@ impl Driver {
             return;
         }
         let (reason, detail) = if self.is_migrating() {
+            self.note_stopped();
             (PausedReason::MIGRATION, SuspendedDetail::MIGRATED)
         } else {
             (PausedReason::UNKNOWN, SuspendedDetail::PAUSED)

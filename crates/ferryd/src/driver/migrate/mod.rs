@@ -378,6 +378,7 @@ impl Driver {
         match &mut self.migration {
             Some(Migration::Out(outgoing)) if outgoing.job_open => {
                 outgoing.suspended = true;
+                outgoing.stats = outgoing.stats.stopped(super::now_ms());
                 PausedReason::MIGRATION
             }
             Some(Migration::Out(_) | Migration::In(_)) | None => PausedReason::USER,

@@ -124,6 +124,12 @@ impl Driver {
         outgoing.confirm_cancelled = cancelled;
         if let Some(theirs) = &theirs {
             outgoing.stats = outgoing.stats.completed_by(theirs);
+            // The destination may have said itself that the guest runs: then the job is over, and only lacks this.
+            if let Some(done) = &mut self.completed_job
+                && done.timeline == outgoing.stats.timeline
+            {
+                *done = done.completed_by(theirs);
+            }
         }
         outgoing.parameters.flags = outgoing.parameters.flags | undefine;
         self.call_source(Input::Confirm { cancelled, evidence }).await;
