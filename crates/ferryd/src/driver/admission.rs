@@ -22,6 +22,11 @@ impl Driver {
     /// # Errors
     /// The policy's refusal, with stock's code and text.
     pub(super) fn admit(&self, operation: Operation) -> Result<bool, Error> {
+        if self.silent.is_some() && operation != Operation::Query {
+            let text =
+                format!("QEMU of domain '{}' lives and does not answer; it is being tried again", self.name);
+            return Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text));
+        }
         let state = State::from_numbers(self.state, self.reason);
         let state = state.unwrap_or(State::ShutOff(ferry_rpc::values::ShutoffReason::UNKNOWN));
         match self.slot().admit(operation, state, self.standing()) {

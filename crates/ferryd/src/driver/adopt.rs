@@ -1,12 +1,18 @@
 //! Taking over what a former daemon left of a domain: its definition, and its guest when QEMU still lives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferry_domxml::Domain;
+use ferry_qmp::Event;
+
+use ferry_qmp::commands::progress::{MigrationInfo, QueryMigrate};
 use ferry_qmp::commands::run::{QueryStatus, RunState, Status};
-use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::error::Error;
 use ferry_rpc::values::{DomainState, PausedReason, RunningReason, ShutoffReason};
 use ferry_store::GuestRecord;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Driver;
 use super::guest::{Ending, Guest};
@@ -21,56 +27,107 @@ fn generation() -> u64 {
     super::now_ms()
 }
 
+/// How long a QEMU found again may take to greet and to say what it is doing.
+const REACH_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How long until one that was silent is tried again.
+const REACH_PAUSE: Duration = Duration::from_secs(1);
+
+/// What was found of a recorded QEMU.
+enum Reached {
+    /// The process is gone.
+    Gone,
+    /// It lives, and says what it is doing.
+    Answers(Box<Guest>, Doing),
+    /// It lives, and does not answer: nothing may be concluded from that.
+    Silent(String),
+}
+
+/// What a QEMU says that it is doing, asked at one moment.
+#[derive(Debug)]
+pub(super) struct Doing {
+    pub(super) status: Status,
+    pub(super) copy: MigrationInfo,
+}
+
+/// A guest whose QEMU lives and does not answer; it is tried again, and until then nobody may start another.
+pub(super) struct Silent {
+    found: Found,
+    pub(super) again: Instant,
+}
+
 impl Driver {
-    pub(super) async fn adopt(&mut self, found: Found) -> Result<(), Error> {
+    pub(super) async fn adopt(&mut self, mut found: Found) -> Result<(), Error> {
         self.epoch = found.epoch;
-        if let Some((config, autostart)) = found.config {
+        if let Some((config, autostart)) = found.config.take() {
             self.config = Some(Arc::new(config));
             self.autostart = autostart;
         }
-        if let Some(record) = found.guest {
-            self.adopt_guest(record).await?;
+        self.adopt_guest(found).await
+    }
+
+    /// Tries a QEMU again that did not answer.
+    pub(super) async fn adopt_again(&mut self) {
+        let Some(silent) = self.silent.take() else { return };
+        if let Err(error) = self.adopt_guest(silent.found).await {
+            tracing::error!(domain = %self.name, %error, "the guest could not be taken over");
+        }
+    }
+
+    async fn adopt_guest(&mut self, found: Found) -> Result<(), Error> {
+        let mut doing = None;
+        if let Some(record) = &found.guest {
+            self.host.registry.seen_id(record.id);
+            match self.reach(record).await? {
+                Reached::Gone => self.settle_gone(record).await?,
+                Reached::Answers(guest, says) => {
+                    self.guest = Some(*guest);
+                    self.adopt_state(&says.status, DomainState(record.state), record.reason).await;
+                    doing = Some(says);
+                }
+                Reached::Silent(why) => {
+                    tracing::error!(domain = %self.name, pid = record.pid, why, "QEMU lives and does not answer; trying again");
+                    self.set_state(DomainState::PAUSED, PausedReason::UNKNOWN.0);
+                    self.silent = Some(Silent { found, again: Instant::now() + REACH_PAUSE });
+                    return Ok(());
+                }
+            }
         }
         for left in found.migrations {
-            self.adopt_migration(left).await;
+            self.adopt_migration(left, doing.as_ref()).await;
         }
         Ok(())
     }
 
-    async fn adopt_guest(&mut self, record: GuestRecord) -> Result<(), Error> {
-        self.host.registry.seen_id(record.id);
+    async fn settle_gone(&mut self, record: &GuestRecord) -> Result<(), Error> {
+        tracing::info!(domain = %self.name, pid = record.pid, "QEMU ended while no daemon watched");
+        RunDir::existing(record.run_dir.clone()).remove();
+        let uuid = self.uuid;
+        self.host.store(move |store| store.remove_guest(uuid)).await?;
+        self.set_state(DomainState::SHUTOFF, ShutoffReason::CRASHED.0);
+        Ok(())
+    }
+
+    async fn reach(&self, record: &GuestRecord) -> Result<Reached, Error> {
         let identity =
             Identity { pid: record.pid, start_ticks: record.start_ticks, boot_id: record.boot_id.clone() };
-        let run_dir = RunDir::existing(record.run_dir.clone());
         let alive = Process::find(&identity).map_err(|e| refuse::system("cannot look for QEMU", &e))?;
-        let Some(process) = alive else {
-            tracing::info!(domain = %self.name, pid = record.pid, "QEMU ended while no daemon watched");
-            run_dir.remove();
-            let uuid = self.uuid;
-            self.host.store(move |store| store.remove_guest(uuid)).await?;
-            self.set_state(DomainState::SHUTOFF, ShutoffReason::CRASHED.0);
-            return Ok(());
+        let Some(process) = alive else { return Ok(Reached::Gone) };
+        let domain = match Domain::parse(&record.xml) {
+            Ok(domain) => domain,
+            Err(error) => return Ok(Reached::Silent(format!("its stored live XML cannot be read: {error}"))),
         };
-        let domain = Domain::parse(&record.xml).map_err(|error| {
-            refuse::internal(&format!(
-                "the stored live XML of domain '{}' cannot be read: {error}",
-                self.name
-            ))
-        })?;
         let capabilities = self.host.capabilities(domain.devices.emulator.as_deref()).await?;
-        let (monitor, events) =
-            Monitor::connect(&run_dir.monitor(), generation()).await.map_err(|error| {
-                let text = format!(
-                    "the monitor of domain '{}' does not answer: {}",
-                    self.name,
-                    refuse::chain(&error)
-                );
-                Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
-            })?;
-        let status = monitor.execute(&QueryStatus).await.map_err(refuse::monitor)?;
-        self.guest = Some(Guest {
+        let run_dir = RunDir::existing(record.run_dir.clone());
+        let asked = tokio::time::timeout(REACH_DEADLINE, ask(&run_dir)).await;
+        let (monitor, events, doing) = match asked {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(why)) => return Ok(Reached::Silent(why)),
+            Err(_) => return Ok(Reached::Silent("its monitor is silent".to_owned())),
+        };
+        let guest = Guest {
             id: record.id,
-            launch_id: record.launch_id,
+            launch_id: record.launch_id.clone(),
             domain: Arc::new(domain),
             capabilities,
             process,
@@ -83,9 +140,8 @@ impl Driver {
             autodestroy: None,
             reboot: false,
             ending: None,
-        });
-        self.adopt_state(&status, DomainState(record.state), record.reason).await;
-        Ok(())
+        };
+        Ok(Reached::Answers(Box::new(guest), doing))
     }
 
     /// QEMU says what the guest does; the record says why, when the two agree.
@@ -110,4 +166,13 @@ impl Driver {
             }
         }
     }
+}
+
+/// Connects to the monitor and asks what QEMU is doing.
+async fn ask(run_dir: &RunDir) -> Result<(Monitor, mpsc::Receiver<Event>, Doing), String> {
+    let connected = Monitor::connect(&run_dir.monitor(), generation()).await;
+    let (monitor, events) = connected.map_err(|error| refuse::chain(&error))?;
+    let status = monitor.execute(&QueryStatus).await.map_err(|error| refuse::chain(&error))?;
+    let copy = monitor.execute(&QueryMigrate).await.map_err(|error| refuse::chain(&error))?;
+    Ok((monitor, events, Doing { status, copy }))
 }

@@ -57,6 +57,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         state: DomainState::SHUTOFF,
         reason: ShutoffReason::UNKNOWN.0,
         guest: None,
+        silent: None,
         migration: None,
         settling: Vec::new(),
         waiting: None,
@@ -88,6 +89,8 @@ pub(crate) struct Driver {
     state: DomainState,
     reason: i32,
     guest: Option<Guest>,
+    /// A QEMU that was found alive and does not answer.
+    silent: Option<adopt::Silent>,
     migration: Option<migrate::Migration>,
     /// Earlier ones that have ended here, and whose end the other side has not acknowledged.
     settling: Vec<migrate::Migration>,
@@ -129,6 +132,8 @@ enum Wake {
     Exited,
     /// A deadline or a retry of the migration is due.
     Migration,
+    /// A QEMU that did not answer is to be tried again.
+    Silent,
     /// The last handle is gone: nobody can ask any more.
     Forgotten,
 }
@@ -141,6 +146,7 @@ impl Driver {
                 Wake::Qemu(event) => self.handle_qemu_event(event).await,
                 Wake::MonitorClosed => self.handle_monitor_closed().await,
                 Wake::Exited => self.handle_exit().await,
+                Wake::Silent => self.adopt_again().await,
                 Wake::Migration => self.handle_migration_timer().await,
                 Wake::Forgotten => return,
             }
@@ -157,10 +163,18 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
+        let again = self.silent.as_ref().map(|silent| silent.again);
+        let silence = async {
+            match again {
+                Some(again) => tokio::time::sleep_until(again).await,
+                None => std::future::pending().await,
+            }
+        };
         let Some(guest) = &mut self.guest else {
             return tokio::select! {
                 request = self.requests.recv() => request.map_or(Wake::Forgotten, Wake::Asked),
                 () = timer => Wake::Migration,
+                () = silence => Wake::Silent,
             };
         };
         let exited = guest.process.exited();
@@ -257,6 +271,7 @@ impl Driver {
             config: self.config.clone(),
             live: self.guest.as_ref().map(Guest::live),
             autostart: self.autostart,
+            silent: self.silent.is_some(),
             busy: self.migration.is_some() || self.offline.is_some() || !self.settling.is_empty(),
             doubt,
             downtime_ms_max: self.limits.downtime_ms.unwrap_or(policy::DOWNTIME_MS_LAST),

@@ -25,6 +25,8 @@ pub(crate) struct View {
     /// The running guest, when there is one.
     pub(crate) live: Option<Live>,
     pub(crate) autostart: bool,
+    /// Its QEMU lives and does not answer.
+    pub(crate) silent: bool,
     /// A job occupies the domain.
     pub(crate) busy: bool,
     /// Why and since when (Unix seconds) it is not known who runs the guest.
@@ -59,6 +61,7 @@ impl View {
             config: None,
             live: None,
             autostart: false,
+            silent: false,
             busy: false,
             doubt: None,
             downtime_ms_max: 0,
@@ -69,7 +72,7 @@ impl View {
 
     /// Whether clients can see the domain.
     pub(crate) fn exists(&self) -> bool {
-        self.config.is_some() || self.live.is_some()
+        self.config.is_some() || self.live.is_some() || self.silent
     }
 
     /// Whether nothing is left to keep the domain for.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferry_domxml::Domain;
-use ferry_migration::journal::{Record, Status};
+use ferry_migration::journal::{Record, SourceStatus, Status};
 use ferry_migration::{Epoch, MigrationId};
 use ferry_qmp::commands::run::Quit;
 use ferry_store::{GuestRecord, JournalEntry, Role, StoreError};
@@ -127,6 +127,9 @@ pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartErr
     })
 }
 
+/// How long the record of a guest that left is kept, in milliseconds: long after any host could still ask.
+const DONE_KEPT_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+
 /// Folds the journal: what is settled is dropped, the rest is given to the domains' drivers.
 async fn unfinished(
     host: &Arc<Host>,
@@ -144,7 +147,9 @@ async fn unfinished(
         let (Some(status), Some(first), Some(last)) = (status, entries.first(), entries.last()) else {
             continue;
         };
-        if status.is_settled() {
+        let age_ms = crate::driver::now_ms().saturating_sub(last.at_ms);
+        let is_done = status == Status::Source(SourceStatus::Done);
+        if status.is_settled() || (is_done && age_ms > DONE_KEPT_MS) {
             host.store(move |store| store.purge(migration)).await.map_err(RestartError::Read)?;
             continue;
         }

@@ -11,28 +11,32 @@ use ferry_migration::plan::{BestEffort, Peer};
 use ferry_migration::source::{self, Source};
 use ferry_migration::stats::JobStats;
 use ferry_qmp::commands::migration::MigrationStatus;
-use ferry_qmp::commands::progress::QueryMigrate;
-use ferry_qmp::commands::run::{QueryStatus, RunState};
+use ferry_qmp::commands::run::RunState;
 use ferry_rpc::flags::MigrateFlags;
 
 use super::{Conversation, Incoming, Migration, Names, Outgoing};
+use crate::driver::adopt::Doing;
 use crate::driver::{Driver, now_ms};
 use crate::handover;
 use crate::restart::Left;
 
 impl Driver {
     /// Goes on with a migration that the journal says is not settled.
-    pub(in crate::driver) async fn adopt_migration(&mut self, left: Left) {
+    ///
+    /// `doing` is what the guest's QEMU was found doing; nothing when it is gone.
+    pub(in crate::driver) async fn adopt_migration(&mut self, left: Left, doing: Option<&Doing>) {
         let names = Names { id: left.id, epoch: left.epoch, secret: left.beside.secret.clone() };
         let peer =
             left.beside.host.map(|host| handover::Peer { host, addresses: left.beside.addresses.clone() });
         let conversation = Conversation::with(peer, Some(&names), self.host.uuid);
         self.make_room();
+        // A record of an earlier start says nothing of the QEMU that runs now.
         let its_guest = self.guest.as_ref().is_some_and(|guest| guest.launch_id == left.beside.launch_id);
+        let doing = doing.filter(|_| its_guest);
         self.host.registry.enlist(left.id, self.uuid);
         match left.status {
             Status::Source(status) => {
-                let seen = if its_guest { self.seen_by_source().await } else { source::Seen::Gone };
+                let seen = seen_by_source(doing);
                 if status == SourceStatus::Done && !its_guest {
                     // Settled on this side long ago; who asks is answered from the journal.
                     if self.guest.is_none() {
@@ -58,7 +62,7 @@ impl Driver {
                 self.run_source(follow).await;
             }
             Status::Destination(status) => {
-                let seen = if its_guest { self.seen_by_destination().await } else { destination::Seen::Gone };
+                let seen = seen_by_destination(doing);
                 let peer = left.beside.peer.unwrap_or(Peer::Mute(BestEffort::CookieLost));
                 let recovered = Destination::recover(left.id, left.beside.plan, peer, status, seen);
                 tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "arriving, found again");
@@ -79,52 +83,47 @@ impl Driver {
             }
         }
     }
+}
 
-    /// What the source's QEMU is found doing.
-    async fn seen_by_source(&self) -> source::Seen {
-        use source::Seen;
-        let Some(guest) = &self.guest else { return Seen::Gone };
-        let Ok(copy) = guest.monitor.execute(&QueryMigrate).await else { return Seen::Gone };
-        match copy.status {
-            None | Some(MigrationStatus::None | MigrationStatus::Failed | MigrationStatus::Cancelled) => {
-                Seen::Idle
-            }
-            Some(MigrationStatus::PreSwitchover) => Seen::PreSwitchover,
-            Some(
-                MigrationStatus::PostcopyActive
-                | MigrationStatus::PostcopyPaused
-                | MigrationStatus::PostcopyRecover
-                | MigrationStatus::PostcopyRecoverSetup,
-            ) => Seen::Postcopy,
-            Some(MigrationStatus::Completed) => match guest.monitor.execute(&QueryStatus).await {
-                Ok(status) if status.running => Seen::Running,
-                Ok(status) => match status.status {
-                    RunState::Postmigrate | RunState::FinishMigrate => Seen::Completed,
-                    _ => Seen::Stopped,
-                },
-                Err(_) => Seen::Gone,
-            },
-            Some(MigrationStatus::Device | MigrationStatus::Cancelling) => Seen::Switching,
-            Some(
-                MigrationStatus::Setup
-                | MigrationStatus::Active
-                | MigrationStatus::Colo
-                | MigrationStatus::WaitUnplug
-                | MigrationStatus::Other(_),
-            ) => Seen::Copying,
+/// What the source's QEMU is found doing.
+fn seen_by_source(doing: Option<&Doing>) -> source::Seen {
+    use source::Seen;
+    let Some(Doing { status, copy }) = doing else { return Seen::Gone };
+    match copy.status {
+        None | Some(MigrationStatus::None | MigrationStatus::Failed | MigrationStatus::Cancelled) => {
+            Seen::Idle
         }
+        Some(MigrationStatus::PreSwitchover) => Seen::PreSwitchover,
+        Some(MigrationStatus::Device | MigrationStatus::Cancelling) => Seen::Switching,
+        Some(
+            MigrationStatus::PostcopyActive
+            | MigrationStatus::PostcopyPaused
+            | MigrationStatus::PostcopyRecover
+            | MigrationStatus::PostcopyRecoverSetup,
+        ) => Seen::Postcopy,
+        Some(MigrationStatus::Completed) if status.running => Seen::Running,
+        Some(MigrationStatus::Completed) => match status.status {
+            RunState::Postmigrate | RunState::FinishMigrate => Seen::Completed,
+            _ => Seen::Stopped,
+        },
+        Some(
+            MigrationStatus::Setup
+            | MigrationStatus::Active
+            | MigrationStatus::Colo
+            | MigrationStatus::WaitUnplug
+            | MigrationStatus::Other(_),
+        ) => Seen::Copying,
     }
+}
 
-    /// What the destination's QEMU is found doing.
-    async fn seen_by_destination(&self) -> destination::Seen {
-        use destination::Seen;
-        let Some(guest) = &self.guest else { return Seen::Gone };
-        match guest.monitor.execute(&QueryStatus).await {
-            Ok(status) if status.running => Seen::Running,
-            Ok(status) if status.status == RunState::Inmigrate => Seen::Incomplete,
-            Ok(_) => Seen::Complete,
-            Err(_) => Seen::Gone,
-        }
+/// What the destination's QEMU is found doing.
+fn seen_by_destination(doing: Option<&Doing>) -> destination::Seen {
+    use destination::Seen;
+    match doing {
+        None => Seen::Gone,
+        Some(Doing { status, .. }) if status.running => Seen::Running,
+        Some(Doing { status, .. }) if status.status == RunState::Inmigrate => Seen::Incomplete,
+        Some(_) => Seen::Complete,
     }
 }
 
