@@ -22,6 +22,7 @@ mod refuse;
 mod registry;
 mod restart;
 mod sys;
+mod usage;
 
 use std::process::ExitCode;
 use std::sync::Arc;

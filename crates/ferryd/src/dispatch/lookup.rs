@@ -72,7 +72,7 @@ fn views(context: &Context) -> impl Iterator<Item = Arc<View>> {
 
 /// Whether a domain passes. Flags stand in groups: none of a group lets all pass, else one of those given
 /// must fit.
-fn is_listed(view: &View, flags: ListFlags) -> bool {
+pub(super) fn is_listed(view: &View, flags: ListFlags) -> bool {
     let state = |state| view.state == state;
     let other = ![DomainState::RUNNING, DomainState::PAUSED, DomainState::SHUTOFF].contains(&view.state);
     let active = view.live.is_some();

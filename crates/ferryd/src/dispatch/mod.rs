@@ -27,6 +27,7 @@ mod migrate;
 mod node;
 mod operator;
 mod snapshot;
+mod stats;
 mod vcpu;
 
 use std::future::Future;
@@ -166,6 +167,11 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainGetEmulatorPinInfo => vcpu::emulator_pinning,
             DomainGetIothreadInfo => vcpu::iothreads,
 
+            DomainInterfaceStats => stats::interface,
+            DomainGetCpuStats => stats::cpu,
+            DomainGetMemoryParameters => stats::memory_parameters,
+            DomainGetNumaParameters => stats::numa_parameters,
+
             DomainSnapshotNum => snapshot::number,
             DomainListAllSnapshots => snapshot::list,
             DomainHasCurrentSnapshot => snapshot::has_current,
@@ -206,6 +212,14 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainResume => lifecycle::resume,
 
             DomainGetVcpus => vcpu::each,
+
+            ConnectGetAllDomainStats => stats::all,
+            DomainBlockStats => stats::block,
+            DomainBlockStatsFlags => stats::block_flags,
+            DomainGetBlockInfo => stats::block_info,
+            DomainMemoryStats => stats::memory,
+            DomainGetDiskErrors => stats::disk_errors,
+            DomainStartDirtyRateCalc => stats::start_dirty_rate,
 
             DomainGetJobInfo => job::info,
             DomainGetJobStats => job::stats,

@@ -2,8 +2,6 @@
 //!
 //! Nothing is pinned: a processor may run wherever the definition's CPU set lets it, else on all of the host.
 
-use std::fs;
-
 use ferry_domxml::Domain;
 use ferry_qmp::commands::run::QueryCpusFast;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
@@ -16,6 +14,7 @@ use ferry_rpc::proto::{
 
 use super::machine::{Machine, cpu_map};
 use super::{Context, accept_flags, definition, int, running};
+use crate::usage::ThreadUsage;
 
 /// Flags of procedure 200 beside those that choose the definition.
 const MAXIMUM: u32 = 0x4;
@@ -72,8 +71,8 @@ pub(super) async fn each(context: Context, call: DomainGetVcpus) -> Result<Domai
     cpus.truncate(infos);
     let pid = live.process.identity().pid;
     let info = cpus.iter().map(|cpu| {
-        let (cpu_time, on) = thread(pid, cpu.thread_id).unwrap_or((0, 0));
-        VcpuInfo { number: cpu.cpu_index, state: VCPU_RUNNING, cpu_time, cpu: on }
+        let usage = ThreadUsage::of(pid, cpu.thread_id).unwrap_or_default();
+        VcpuInfo { number: cpu.cpu_index, state: VCPU_RUNNING, cpu_time: usage.time_ns, cpu: usage.cpu }
     });
     let info: Vec<_> = info.collect();
     let mut cpumaps = allowed(&live.domain, map_len).repeat(info.len());
@@ -149,17 +148,6 @@ fn allowed(domain: &Domain, len: usize) -> Vec<u8> {
     map
 }
 
-/// The CPU time of a thread in nanoseconds, and the processor that it was on last: fields 14, 15 and 39 of
-/// proc(5).
-fn thread(pid: i32, thread: i32) -> Option<(u64, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let field = |n: usize| after_name.split_ascii_whitespace().nth(n - 3);
-    let ticks = field(14)?.parse::<u64>().ok()? + field(15)?.parse::<u64>().ok()?;
-    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
-    Some((ticks.saturating_mul(tick_ns), field(39)?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,13 +162,5 @@ mod tests {
         for len in [8192, i32::MAX] {
             assert_eq!(refusal(16_384, len), "internal error: maxinfo * maplen > REMOTE_CPUMAPS_MAX");
         }
-    }
-
-    #[test]
-    fn a_thread_is_found_and_a_missing_one_is_not() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let (_, cpu) = thread(pid, pid).unwrap();
-        assert!(cpu >= 0);
-        assert_eq!(thread(pid, 1), None);
     }
 }

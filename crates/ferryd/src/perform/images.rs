@@ -3,13 +3,14 @@
 //! Called by [`super::launch`]. What a header means is `ferry_qemu::blockgraph`'s; this room opens files.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::FileTypeExt as _;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use ferry_domxml::disk::Disk;
-use ferry_domxml::storage::Source;
+use ferry_domxml::storage::{ImageFormat, Source};
 use ferry_qemu::blockgraph::{self, ChainError, Found};
+use ferry_qemu::qcow2::Header;
 
 use super::ownership::Account;
 
@@ -51,6 +52,46 @@ fn own_source(source: &Source, account: &Account) -> io::Result<()> {
     }
 }
 
+/// An image as it lies on the host, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// What it takes of its file system.
+    pub(crate) allocation: u64,
+    /// How large the guest's disk is.
+    pub(crate) capacity: u64,
+    /// How long the file or device is.
+    pub(crate) physical: u64,
+}
+
+/// Measures the image at `path`.
+///
+/// # Errors
+/// It cannot be read, or is not what `format` says.
+pub(crate) async fn measure(path: &str, format: ImageFormat) -> io::Result<Measured> {
+    let path = path.to_owned();
+    let measured = tokio::task::spawn_blocking(move || measure_now(&path, format)).await;
+    measured.unwrap_or_else(|_| Err(io::Error::other("the daemon is stopping")))
+}
+
+fn measure_now(path: &str, format: ImageFormat) -> io::Result<Measured> {
+    let mut file = File::open(path)?;
+    let found = file.metadata()?;
+    let is_block = found.file_type().is_block_device();
+    // A device has no length of its own: its end has to be looked for.
+    let physical = if is_block { file.seek(SeekFrom::End(0))? } else { found.len() };
+    let capacity = match format {
+        ImageFormat::Raw => physical,
+        ImageFormat::Qcow2 => {
+            let mut start = Vec::new();
+            file.seek(SeekFrom::Start(0))?;
+            file.take(64 * 1024).read_to_end(&mut start)?;
+            Header::parse(&start).map_err(io::Error::other)?.virtual_size_bytes
+        }
+    };
+    let allocation = if is_block { physical } else { found.blocks().saturating_mul(512) };
+    Ok(Measured { allocation, capacity, physical })
+}
+
 /// The first `wanted` bytes of an image.
 fn read_start(path: &str, wanted: usize) -> io::Result<Found> {
     let file = File::open(path)?;
@@ -61,4 +102,20 @@ fn read_start(path: &str, wanted: usize) -> io::Result<Found> {
     let mut bytes = Vec::new();
     file.take(u64::try_from(wanted).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(Found { bytes, is_block: kind.is_block_device() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sparse_file_is_long_and_takes_little() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(8 << 20).unwrap();
+        let path = file.path().to_str().unwrap();
+        let measured = measure(path, ImageFormat::Raw).await.unwrap();
+        assert_eq!(measured, Measured { allocation: 0, capacity: 8 << 20, physical: 8 << 20 });
+        assert!(measure(path, ImageFormat::Qcow2).await.is_err(), "not what it is said to be");
+        assert!(measure("/no/such/image", ImageFormat::Raw).await.is_err());
+    }
 }

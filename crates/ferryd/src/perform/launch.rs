@@ -239,6 +239,10 @@ impl Making<'_> {
     ) -> Result<(), Error> {
         let alias = alias.unwrap_or_default();
         let mut fds = ChardevFds::default();
+        // A socket that the definition does not name is ours, and so we listen.
+        if let Backend::Unix { path: None, mode } = &mut source.backend {
+            *mode = SocketMode::Bind;
+        }
         match &mut source.backend {
             Backend::Unix { path, mode: SocketMode::Bind } => {
                 let chosen = path.get_or_insert_with(|| {
