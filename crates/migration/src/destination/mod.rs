@@ -151,7 +151,8 @@ impl Destination {
         self.outstanding().is_some()
             || matches!(
                 self.phase,
-                Phase::CannotStart { .. }
+                Phase::Incoming { granted: true, .. }
+                    | Phase::CannotStart { .. }
                     | Phase::Running { recorded: false, .. }
                     | Phase::Declined { recorded: false, .. }
             )

@@ -182,6 +182,12 @@ impl Destination {
                 let ask = self.tell(Word::Ask);
                 self.go(same, ask)
             }
+            // Granted and stalled: the last of the state is stuck on its way, and the guest runs nowhere. The source
+            // may take it back; should the rest come first, the guest starts here all the same.
+            Input::Retry if granted && !self.may_be_past_the_switch() => {
+                let tell = self.tell(Word::CannotStart);
+                self.go(same, tell)
+            }
             Input::Resolve(GuestIs::There) => self.decline(Why::Operator, Tail::Prepared),
             Input::Resolve(GuestIs::Here) => self.deny(Refusal::OutOfOrder),
             Input::Qemu(Report::Listening | Report::Resumed | Report::StartRefused)

@@ -77,6 +77,18 @@ fn a_grant_that_comes_first_waits_for_the_state() {
 }
 
 #[test]
+fn a_state_that_is_stuck_on_its_way_is_offered_back() {
+    let stalled = [incoming(), vec![I::Told(Word::Granted), I::Retry]].concat();
+    did(&stalled, &[E::Tell(Word::CannotStart)]);
+    did(&[stalled.clone(), vec![I::Told(Word::TakeBack)]].concat(), &[E::EndQemu]);
+    did(&[stalled, vec![I::Qemu(Report::Complete)]].concat(), &[E::Journal(R::Starting)]);
+    // Past the switch to post-copy nobody can take it back.
+    let postcopy = Plan { postcopy: true, ..PLAN };
+    let waiting = [incoming(), vec![I::Told(Word::Granted), I::Retry]].concat();
+    assert_eq!(after(postcopy, Peer::Ferry, &waiting).1, []);
+}
+
+#[test]
 fn a_complete_guest_is_let_go_only_on_the_sources_word() {
     let asks = [E::Tell(Word::Complete)];
     for input in [CANCEL, I::ClientGone, I::Retry, I::Finish { cancelled: false, evidence: Evidence::None }] {

@@ -43,6 +43,10 @@ use crate::refuse;
 /// How long Finish waits for the last of the state, and an orphan for its source's word.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the last of the state may take once the source has given the guest away, before it is asked to take the
+/// guest back. No more than a queue in the network should hold.
+const STALL: Duration = Duration::from_secs(2);
+
 /// An incoming migration.
 pub(crate) struct Incoming {
     pub(super) machine: Destination,
@@ -292,7 +296,9 @@ impl Driver {
         if !incoming.machine.wants_retry() {
             incoming.retry = None;
         } else if incoming.retry.is_none() {
-            incoming.retry = Some(incoming.conversation.next_retry());
+            let stalled = incoming.machine.outstanding().is_none();
+            incoming.retry =
+                Some(if stalled { Instant::now() + STALL } else { incoming.conversation.next_retry() });
         }
         let waits = incoming.machine.outstanding() == Some(Word::Complete);
         if waits && incoming.machine.standing() == Standing::Arriving && incoming.deadline.is_none() {
