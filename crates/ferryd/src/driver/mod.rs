@@ -62,6 +62,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         settling: Vec::new(),
         waiting: None,
         answering: None,
+        has_heard: None,
         epoch: Epoch::default(),
         offered: None,
         offer_heard: false,
@@ -98,6 +99,8 @@ pub(crate) struct Driver {
     waiting: Option<migrate::Migration>,
     /// While the other daemon is being answered: what the machine says goes into the answer.
     answering: Option<Vec<Word>>,
+    /// While an answer of the other daemon is being heard: the word that it answers.
+    has_heard: Option<Word>,
     /// Of the guest's last migration that this host knows.
     epoch: Epoch,
     /// Names that Begin gave out without opening a job.
@@ -250,7 +253,7 @@ impl Driver {
                 let words = self.told(told).await;
                 self.answer(reply, Ok(words));
             }
-            Request::Heard { id, words } => self.heard(id, words).await,
+            Request::Heard { id, said, words } => self.heard(id, said, words).await,
             Request::Resolve { guest_is, reply } => self.resolve(guest_is, reply).await,
             Request::ClientGone { client } => self.handle_client_gone(client).await,
             Request::Adopt { found, reply } => {

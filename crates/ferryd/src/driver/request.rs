@@ -65,7 +65,7 @@ pub(crate) enum Request {
     /// The other daemon of a migration says something; the answer is what this side says to it.
     Told { told: Told, reply: Reply<Vec<Word>> },
     /// What the other daemon answered to something that this side said.
-    Heard { id: MigrationId, words: Vec<Word> },
+    Heard { id: MigrationId, said: Word, words: Vec<Word> },
     /// The operator's word on a migration that is in doubt.
     Resolve { guest_is: GuestIs, reply: Reply<()> },
     /// A connection on which something of this domain hangs has closed.

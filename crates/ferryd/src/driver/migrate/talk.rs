@@ -96,10 +96,11 @@ impl Driver {
         words
     }
 
-    /// What the other daemon answered.
-    pub(in crate::driver) async fn heard(&mut self, id: MigrationId, words: Vec<Word>) {
+    /// What the other daemon answered to `said`.
+    pub(in crate::driver) async fn heard(&mut self, id: MigrationId, said: Word, words: Vec<Word>) {
+        self.has_heard = Some(said);
         for word in words {
-            let Some(at) = self.place_of(id) else { return };
+            let Some(at) = self.place_of(id) else { break };
             self.bring_forward(at);
             if let Some(migration) = &mut self.migration {
                 migration.conversation_mut().heard = true;
@@ -107,6 +108,7 @@ impl Driver {
             self.drive_told(word).await;
             self.send_back(at);
         }
+        self.has_heard = None;
     }
 
     /// [`ferry_migration::source::Effect::Tell`] and the destination's.
@@ -114,15 +116,19 @@ impl Driver {
         if let Some(answer) = &mut self.answering {
             return answer.push(word);
         }
+        // It has this word and has answered it: were it said again, the two would go on for ever.
+        if self.has_heard == Some(word) {
+            return;
+        }
         let cookie = if word == Word::Granted { self.grant_cookie() } else { Vec::new() };
         let (Some(migration), Some(me)) = (&self.migration, self.me.upgrade()) else { return };
         let Some(line) = &migration.conversation().line else { return };
-        let (id, said) = (migration.id(), line.say(word, cookie));
+        let (id, answer) = (migration.id(), line.say(word, cookie));
         tracing::debug!(domain = %self.name, %word, migration = %id, "telling the other daemon");
         tokio::spawn(async move {
-            if let Some(words) = said.await {
+            if let Some(words) = answer.await {
                 // A driver that has ended has nothing to hear.
-                let _ = me.send(Request::Heard { id, words }).await;
+                let _ = me.send(Request::Heard { id, said: word, words }).await;
             }
         });
     }
