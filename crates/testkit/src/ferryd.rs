@@ -97,10 +97,12 @@ impl Ferryd {
     /// # Errors
     /// [`Error::Late`] or [`Error::Unexpected`] with the end of its log.
     pub fn start(host: &Arc<Host>, options: Options) -> Result<Self> {
-        let root = host.folder().join("f");
-        std::fs::create_dir_all(&root).map_err(Error::io(format!("making {root:?}")))?;
+        // Where the other host cannot see its socket, or a cut cable would not part the two.
+        let root = if host.is_isolated() { PathBuf::from("/run/f") } else { host.folder().join("f") };
+        let seen = host.seen(&root);
+        std::fs::create_dir_all(&seen).map_err(Error::io(format!("making {seen:?}")))?;
         if let Some(config) = &options.config {
-            let path = root.join("ferryd.toml");
+            let path = seen.join("ferryd.toml");
             std::fs::write(&path, config).map_err(Error::io(format!("writing {path:?}")))?;
         }
         std::fs::create_dir_all(host.folder().join(FAULT_POINTS))
@@ -190,12 +192,12 @@ impl Ferryd {
         &self.host
     }
 
-    /// Its `--root`.
+    /// Its `--root`, as its host sees it.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Its socket.
+    /// Its socket, as its host sees it.
     pub fn socket(&self) -> PathBuf {
         self.root.join("sock")
     }
@@ -233,7 +235,7 @@ impl Ferryd {
     fn wait_accepting(&self) -> Result<()> {
         let accepted = wait_for("ferryd's socket", LIMIT, || match self.ended() {
             Some(end) => Some(Err(end)),
-            None => UnixStream::connect(self.socket()).ok().map(|_| Ok(())),
+            None => UnixStream::connect(self.host.seen(self.socket())).ok().map(|_| Ok(())),
         });
         let detail = match accepted {
             Ok(Ok(())) => return Ok(()),
