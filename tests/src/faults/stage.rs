@@ -50,6 +50,9 @@ pub fn run(cell: Cell, tools: &Tools) -> Result<Report> {
     drop(hold);
     let began = mend(&mut pair, cell.fault)?;
     let mut report = watch(&pair, cell, &serial, began);
+    if report.is_good() && client.wait_end(PATIENCE).is_err() {
+        report.verdict = Verdict::Stuck;
+    }
     report.note = one_line(&format!("{} {}", client_words(&client), report.note));
     if report.verdict == Verdict::Ok
         && let Some(host) = report.host
@@ -227,7 +230,8 @@ fn client_words(client: &Tree) -> String {
         None => "virsh still runs".to_owned(),
         Some(end) if end == "exit code 0" => String::new(),
         Some(end) if end == "signal 9" => String::new(),
-        Some(_) => client.log_tail(3),
+        // What virsh itself says, without its library's warnings.
+        Some(_) => client.log_tail(20).lines().filter(|line| line.starts_with("error:")).collect(),
     }
 }
 
