@@ -21,17 +21,26 @@ use crate::perform::monitor::MonitorError;
 
 /// An error and all its causes, as one line.
 pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
+    let mut text = words(error);
     let mut cause = error.source();
     while let Some(next) = cause {
         // A transparent error shows its cause already.
-        let shown = next.to_string();
+        let shown = words(next);
         if !text.ends_with(&shown) {
             let _ = write!(text, ": {shown}");
         }
         cause = next.source();
     }
     text
+}
+
+/// An error's own text; the system's words are left without the number that Rust puts behind them.
+fn words(error: &dyn StdError) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words.to_owned(),
+        Some(_) | None => text,
+    }
 }
 
 /// Reads a definition.
@@ -99,7 +108,7 @@ pub(crate) fn chain_unreadable(error: ChainError<io::Error>) -> Error {
 
 /// The host refuses something.
 pub(crate) fn system(what: &str, error: &io::Error) -> Error {
-    Error::new(ErrorCode::SYSTEM_ERROR, Origin::QEMU, format!("{what}: {error}"))
+    Error::new(ErrorCode::SYSTEM_ERROR, Origin::QEMU, format!("{what}: {}", words(error)))
 }
 
 /// A definition would show the guest another machine.

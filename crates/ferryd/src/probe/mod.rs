@@ -83,7 +83,7 @@ impl From<CapabilitiesError> for Error {
             | CapabilitiesError::Encode { .. }
             | CapabilitiesError::Probe { .. } => ErrorCode::INTERNAL_ERROR,
         };
-        Error::new(code, Origin::QEMU, error.to_string())
+        Error::new(code, Origin::QEMU, crate::refuse::chain(&error))
     }
 }
 
