@@ -13,6 +13,7 @@ use std::process::{Child, Command};
 use rustix::io::{Errno, FdFlags};
 use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
 use rustix::net::{AddressFamily, SocketType};
+use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,13 +22,35 @@ use tokio::io::unix::AsyncFd;
 ///
 /// # Errors
 /// Whatever fork, the hooks or exec report; the program has then not run.
-pub(crate) fn spawn_session(mut command: Command, fds: &[OwnedFd]) -> io::Result<Child> {
+pub(crate) fn spawn_session(command: Command, fds: &[OwnedFd]) -> io::Result<Child> {
+    spawn(command, fds, || Ok(rustix::process::setsid().map(drop)?))
+}
+
+/// As [`spawn_session`], for a program that is of no use without this daemon: the kernel ends it with us. (With the
+/// thread that spawns, to be exact; that is a worker of the runtime, which lives as long as the daemon.)
+///
+/// # Errors
+/// As [`spawn_session`].
+pub(crate) fn spawn_helper(command: Command, fds: &[OwnedFd]) -> io::Result<Child> {
+    let daemon = rustix::process::getpid();
+    spawn(command, fds, move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // A daemon that has died meanwhile sends no signal any more.
+        if rustix::process::getppid() == Some(daemon) { Ok(()) } else { Err(Errno::SRCH.into()) }
+    })
+}
+
+fn spawn(
+    mut command: Command,
+    fds: &[OwnedFd],
+    prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+) -> io::Result<Child> {
     let inherited: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
-    // SAFETY: between fork and exec only setsid and fcntl are called, which are async-signal-safe and do not
-    // allocate; the descriptors stay open in the parent until spawn returns.
+    // SAFETY: between fork and exec only setsid, prctl, getppid and fcntl are called, which are async-signal-safe and
+    // do not allocate; the descriptors stay open in the parent until spawn returns.
     unsafe {
         command.pre_exec(move || {
-            rustix::process::setsid()?;
+            prepare()?;
             for &fd in &inherited {
                 let fd = std::os::fd::BorrowedFd::borrow_raw(fd);
                 rustix::io::fcntl_setfd(fd, FdFlags::empty())?;

@@ -218,7 +218,7 @@ async fn put(emulator: &Path, probe: &mut Probe) -> Result<(), CapabilitiesError
     let without_qmp = arguments.iter().take(arguments.len() - 2);
     command.args(without_qmp).args(["-chardev", &monitor, "-mon", "chardev=probe,mode=control"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = sys::spawn_session(command, std::slice::from_ref(&theirs)).map_err(start)?;
+    let mut child = sys::spawn_helper(command, std::slice::from_ref(&theirs)).map_err(start)?;
     drop(theirs);
     let outcome = converse(emulator, probe, ours).await;
     if let Ok(process) = Process::of_child(&child) {
