@@ -24,7 +24,7 @@ use std::sync::PoisonError;
 
 use ferry_testkit::tools::Tools;
 
-pub use stage::run;
+pub use stage::{run, run_blind};
 pub use verdict::{Report, Verdict};
 
 /// Who is hit.

@@ -12,7 +12,7 @@ use ferry_testkit::tree::{self, Tree};
 use ferry_testkit::{Error, Result};
 
 use super::verdict::{self, DECIDED_LIMIT, Look, one_line};
-use super::{Cell, Fault, Moment, Report, Verdict};
+use super::{Cell, Fault, Mode, Moment, Report, Verdict};
 use crate::{Pair, SOON};
 
 /// A daemon that was killed is started again after this, as an init system would.
@@ -30,26 +30,68 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// The guest's name.
 const GUEST: &str = "vm";
 
+/// When the hit comes.
+#[derive(Clone, Copy)]
+enum When {
+    /// The daemon whose step it is is held there.
+    At(Moment),
+    /// So long after the client was started, with nobody held.
+    After(Duration),
+}
+
 /// Runs a cell.
 ///
 /// # Errors
 /// When it cannot be set up, or its moment never comes.
 pub fn run(cell: Cell, tools: &Tools) -> Result<Report> {
-    let options = || Options { fault_points: true, ..Options::default() };
+    play(cell.mode, cell.fault, When::At(cell.moment), tools)
+}
+
+/// Hits the ordinary daemons at some time `after` the migration was asked for.
+///
+/// # Errors
+/// When it cannot be set up.
+pub fn run_blind(mode: Mode, fault: Fault, after: Duration, tools: &Tools) -> Result<Report> {
+    play(mode, fault, When::After(after), tools)
+}
+
+fn play(mode: Mode, fault: Fault, when: When, tools: &Tools) -> Result<Report> {
+    let options = || Options { fault_points: matches!(when, When::At(_)), ..Options::default() };
     let mut pair = Pair::with([tools, tools], [options(), options()])?;
-    let serial = if cell.mode.is_postcopy() {
+    let serial = if mode.is_postcopy() {
         pair.linux(GUEST, Work { memory_mib: 48, memory_rate: 8, disk_mib: 0, ..Work::default() })?
     } else {
         pair.boot_sector(GUEST)?
     };
-    let hold = arm(&pair, cell)?;
-    let client = start(&pair, cell)?;
-    wait_moment(&pair, cell, &serial, hold.as_ref(), &client)?;
+    let (client, hold) = match when {
+        When::At(moment) => {
+            let hold = arm(&pair, mode, moment)?;
+            let client = start(&pair, mode, moment)?;
+            let come = match &hold {
+                Some(hold) => hold.wait(SOON),
+                None => serial.wait_beats_on(pair.ear(1), 50, SOON),
+            };
+            come.map_err(|error| Error::Unexpected {
+                what: format!("{mode} x {moment}"),
+                detail: format!("{error}; virsh: {}", client_words(&client)),
+            })?;
+            (client, hold)
+        }
+        When::After(delay) => {
+            let client = start(&pair, mode, Moment::Handoff)?;
+            thread::sleep(delay);
+            (client, None)
+        }
+    };
 
-    hit(&pair, cell.fault, &client)?;
+    hit(&pair, fault, &client)?;
     drop(hold);
-    let began = mend(&mut pair, cell.fault)?;
-    let mut report = watch(&pair, cell, &serial, began);
+    let began = mend(&mut pair, fault)?;
+    let may_lose = match when {
+        When::At(moment) => verdict::held_alone(Cell { mode, moment, fault }),
+        When::After(_) => matches!(fault, Fault::SourceQemu | Fault::DestinationQemu),
+    };
+    let mut report = watch(&pair, may_lose, &serial, began);
     if report.is_good() && client.wait_end(PATIENCE).is_err() {
         report.verdict = Verdict::Stuck;
     }
@@ -62,54 +104,40 @@ pub fn run(cell: Cell, tools: &Tools) -> Result<Report> {
     Ok(report)
 }
 
-/// The point at which the daemon of a host is held; nothing when the moment is seen from outside.
-fn point(cell: Cell) -> Option<(usize, &'static str)> {
-    match cell.moment {
-        Moment::Prepare => Some((1, "listening")),
-        Moment::Mid if cell.mode.is_postcopy() => None,
-        Moment::Mid => Some((0, "copying")),
-        Moment::Preswitch if cell.mode.is_postcopy() => Some((0, "after-GrantedAhead")),
-        Moment::Preswitch => Some((0, "switchover")),
-        Moment::Gap => Some((0, "telling-granted")),
-        Moment::Handoff => Some((1, "before-Starting")),
-        Moment::Finishing => Some((1, "before-Running")),
-        Moment::Postrun => Some((0, "before-Done")),
-    }
+/// Arms the point at which a daemon is held; nothing when the moment is seen from outside.
+fn arm(pair: &Pair, mode: Mode, moment: Moment) -> Result<Option<Hold>> {
+    let (host, name) = match moment {
+        Moment::Prepare => (1, "listening"),
+        Moment::Mid if mode.is_postcopy() => return Ok(None),
+        Moment::Mid => (0, "copying"),
+        Moment::Preswitch if mode.is_postcopy() => (0, "after-GrantedAhead"),
+        Moment::Preswitch => (0, "switchover"),
+        Moment::Gap => (0, "telling-granted"),
+        Moment::Handoff => (1, "before-Starting"),
+        Moment::Finishing => (1, "before-Running"),
+        Moment::Postrun => (0, "before-Done"),
+    };
+    pair.daemon(host).arm(name).map(Some)
 }
 
-fn arm(pair: &Pair, cell: Cell) -> Result<Option<Hold>> {
-    point(cell).map(|(host, name)| pair.daemon(host).arm(name)).transpose()
-}
-
-/// Starts the migration; its client runs on beside.
-fn start(pair: &Pair, cell: Cell) -> Result<Tree> {
+/// Starts the migration, its client runs on beside; slow where it would be over before it is hit.
+fn start(pair: &Pair, mode: Mode, moment: Moment) -> Result<Tree> {
     let uri = pair.uri(1);
     let mut words = vec!["migrate", GUEST, &uri, "--live", "--unsafe"];
-    if cell.mode.is_p2p() {
+    if mode.is_p2p() {
         words.push("--p2p");
     }
-    if cell.mode.is_postcopy() {
+    if mode.is_postcopy() {
         words.extend(["--postcopy", "--postcopy-after-precopy"]);
-        if cell.moment != Moment::Postrun {
+        if moment != Moment::Postrun {
             words.extend(["--postcopy-bandwidth", "1"]);
         }
-    } else if cell.moment == Moment::Mid {
+    } else if moment == Moment::Mid {
         // So slow and so strict that it does not end by itself.
         pair.virsh(0).ok(["migrate-setmaxdowntime", GUEST, "1"])?;
         words.extend(["--bandwidth", "1"]);
     }
     pair.virsh(0).start(words, "migrate")
-}
-
-fn wait_moment(pair: &Pair, cell: Cell, serial: &Serial, hold: Option<&Hold>, client: &Tree) -> Result<()> {
-    let come = match hold {
-        Some(hold) => hold.wait(SOON),
-        None => serial.wait_beats_on(pair.ear(1), 50, SOON),
-    };
-    come.map_err(|error| Error::Unexpected {
-        what: format!("{cell}"),
-        detail: format!("{error}; virsh: {}", client_words(client)),
-    })
 }
 
 fn hit(pair: &Pair, fault: Fault, client: &Tree) -> Result<()> {
@@ -146,7 +174,7 @@ fn mend(pair: &mut Pair, fault: Fault) -> Result<Instant> {
 }
 
 /// Looks until nothing of the migration is left, or for as long as one is patient.
-fn watch(pair: &Pair, cell: Cell, serial: &Serial, began: Instant) -> Report {
+fn watch(pair: &Pair, may_lose: bool, serial: &Serial, began: Instant) -> Report {
     let mut decided = None;
     let mut last = [Look::default(), Look::default()];
     let clean = wait_for("the end of the migration", PATIENCE, || {
@@ -164,7 +192,7 @@ fn watch(pair: &Pair, cell: Cell, serial: &Serial, began: Instant) -> Report {
     let heard = serial.verdict();
     let host = verdict::decided(&last).flatten();
     let mut verdict = match clean {
-        Ok(_) => verdict::settled(cell, host, &heard),
+        Ok(_) => verdict::settled(may_lose, host, &heard),
         Err(_) => verdict::unsettled(&last),
     };
     if verdict == Verdict::Ok && decided.is_none_or(|time| time > limit()) {
@@ -202,14 +230,10 @@ fn look(pair: &Pair, serial: &Serial) -> [Look; 2] {
         pair.virsh(host).limit(SOON).run(words)
     });
     let beating = serial.beating_within(SILENCE);
-    let mut number = 0;
+    let mut hosts = 0..;
     shown.map(|output| {
-        let mut look = Look {
-            beats: beating.contains(&pair.ear(number).to_owned()),
-            qemus: pair.daemon(number).qemus().len(),
-            ..Look::default()
-        };
-        number += 1;
+        let host = hosts.next().unwrap_or_default();
+        let mut look = Look { qemus: pair.daemon(host).qemus().len(), ..Look::default() };
         if let Ok(output) = output {
             let state = output.stdout.lines().map(str::trim).find(|line| !line.is_empty());
             let known = !output.stderr.contains("failed to get domain");
@@ -221,6 +245,9 @@ fn look(pair: &Pair, serial: &Serial) -> [Look; 2] {
                 || output.stderr.contains("available only on the source host");
             look.doubt = output.stdout.contains("doubt");
         }
+        // Without namespaces both write into one file: a daemon's word tells them apart then.
+        let is_known = pair.host(host).is_isolated() || look.shows("running");
+        look.beats = is_known && beating.iter().any(|name| name == pair.ear(host));
         look
     })
 }

@@ -117,7 +117,7 @@ impl Look {
         self.state.as_deref() == Some("") || self.shows("shut off")
     }
 
-    fn shows(&self, word: &str) -> bool {
+    pub(super) fn shows(&self, word: &str) -> bool {
         self.state.as_deref().is_some_and(|state| state.starts_with(word))
     }
 
@@ -171,7 +171,8 @@ pub(super) fn unsettled(looks: &[Look; 2]) -> Verdict {
 }
 
 /// The verdict on a cell that came clean, as the guest itself tells it.
-pub(super) fn settled(cell: Cell, host: Option<usize>, heard: &serial::Verdict) -> Verdict {
+/// `may_lose`: the fault may have killed its only QEMU.
+pub(super) fn settled(may_lose: bool, host: Option<usize>, heard: &serial::Verdict) -> Verdict {
     if !heard.repeated.is_empty() || !heard.anomalies.is_empty() {
         return Verdict::Double;
     }
@@ -179,13 +180,13 @@ pub(super) fn settled(cell: Cell, host: Option<usize>, heard: &serial::Verdict) 
         Some(_) if heard.lost.is_empty() => Verdict::Ok,
         // Beats that were never heard: somebody ran on without an ear, or the guest was not whole.
         Some(_) => Verdict::Lost,
-        None if held_alone(cell) => Verdict::ExpectedLoss,
+        None if may_lose => Verdict::ExpectedLoss,
         None => Verdict::Lost,
     }
 }
 
 /// Whether the fault kills the only QEMU that holds the guest.
-fn held_alone(cell: Cell) -> bool {
+pub(super) fn held_alone(cell: Cell) -> bool {
     let postcopy = cell.mode.is_postcopy();
     match (cell.fault, cell.moment) {
         (Fault::SourceQemu, Moment::Prepare | Moment::Preswitch) => true,
@@ -246,13 +247,13 @@ mod tests {
     fn a_guest_that_is_gone_is_a_loss_unless_its_last_qemu_was_killed() {
         let heard = serial::Verdict { beats: 1, ..serial::Verdict::default() };
         let cell = |fault, moment| Cell { mode: Mode::Direct, moment, fault };
-        let verdict = |fault, moment| settled(cell(fault, moment), None, &heard);
+        let verdict = |fault, moment| settled(held_alone(cell(fault, moment)), None, &heard);
         assert_eq!(verdict(Fault::SourceQemu, Moment::Mid), Verdict::ExpectedLoss);
         assert_eq!(verdict(Fault::SourceQemu, Moment::Gap), Verdict::Lost);
         assert_eq!(verdict(Fault::DestinationQemu, Moment::Handoff), Verdict::Lost);
         assert_eq!(verdict(Fault::DestinationQemu, Moment::Finishing), Verdict::ExpectedLoss);
         assert_eq!(verdict(Fault::DestinationDaemon, Moment::Finishing), Verdict::Lost);
         let set_back = serial::Verdict { repeated: vec![7], ..heard };
-        assert_eq!(settled(cell(Fault::Client, Moment::Gap), Some(0), &set_back), Verdict::Double);
+        assert_eq!(settled(false, Some(0), &set_back), Verdict::Double);
     }
 }
