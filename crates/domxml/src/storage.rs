@@ -171,12 +171,12 @@ pub enum BackingStore {
 element! {
     /// An image below another one.
     pub struct BackingImage {
-        /// Node index in the running guest.
-        index: Option<u32> => Attr("index"),
         /// Its format.
         format: Option<ImageFormat> => ChildAttr("format", "type"),
         /// Where it is.
         source: Source => Flatten(),
+        /// Node index in the running guest.
+        index: Option<u32> => Attr("index"),
         /// What it is based on itself; `None`: not known, QEMU follows the image.
         backing_store: Option<BackingStore> => Child("backingStore"),
         /// Found in the image's metadata at start, not written by the user: the inactive XML leaves it out.
