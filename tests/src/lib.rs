@@ -11,6 +11,8 @@
 //! # Ok::<(), ferry_testkit::Error>(())
 //! ```
 
+pub mod aftermath;
+pub mod events;
 pub mod faults;
 
 use std::fs::File;
@@ -125,11 +127,28 @@ impl Pair {
     /// # Errors
     /// virsh's, or [`Error::Late`].
     pub fn boot_sector(&self, name: &str) -> Result<Serial> {
-        let (log, serial) = self.listen(name)?;
-        let image = self.lab.shared().join(format!("{name}.img"));
-        self.start(name, Domain::boot_sector(name, &image, log)?)?;
+        let (domain, serial) = self.sector(name)?;
+        self.start(name, domain)?;
         serial.wait_beats_on(self.ear(0), 100, SOON)?;
         Ok(serial)
+    }
+
+    /// A domain of the boot-sector guest, its image written, and an ear on it. Nothing is defined yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sector(&self, name: &str) -> Result<(Domain, Serial)> {
+        let (log, serial) = self.listen(name)?;
+        let image = self.lab.shared().join(format!("{name}.img"));
+        Ok((Domain::boot_sector(name, &image, log)?.emulator(self.emulator()), serial))
+    }
+
+    /// Writes `domain` to the file `NAME.xml` that all hosts see.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, name: &str, domain: &Domain) -> Result<PathBuf> {
+        domain.write(self.lab.shared().join(format!("{name}.xml")))
     }
 
     /// Starts the Linux guest on the first host, with an 8 MiB disk and, with namespaces, a card on the hosts' bridge, and
@@ -178,7 +197,7 @@ impl Pair {
     /// # Errors
     /// virsh's.
     pub fn start(&self, name: &str, domain: Domain) -> Result<()> {
-        let xml = domain.emulator(self.emulator()).write(self.lab.shared().join(format!("{name}.xml")))?;
+        let xml = self.write(name, &domain.emulator(self.emulator()))?;
         self.virsh(0).define_and_start(name, &xml)
     }
 

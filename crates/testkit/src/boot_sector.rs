@@ -111,9 +111,34 @@ const CODE: &[u8] = &[
 /// What stands behind the code, at 7ca3.
 const TEXT: &[u8] = b"ferry-guest beat seq=\0";
 
+/// Another guest, that only gives back what it is told on the first serial port, capitals for small letters: what comes
+/// back is its own word, not a terminal's echo.
+#[rustfmt::skip]
+const ECHO: &[u8] = &[
+    0xfa,                               // 7c00        cli
+    0xba, 0xfd, 0x03,                   // 7c01 next:  mov  dx, 0x3fd
+    0xec,                               // 7c04 wait:  in   al, dx
+    0xa8, 0x01,                         // 7c05        test al, 1
+    0x74, 0xfb,                         // 7c07        jz   wait
+    0xb2, 0xf8,                         // 7c09        mov  dl, 0xf8
+    0xec,                               // 7c0b        in   al, dx
+    0x34, 0x20,                         // 7c0c        xor  al, 0x20
+    0xee,                               // 7c0e        out  dx, al
+    0xeb, 0xf0,                         // 7c0f        jmp  next
+];
+
 /// The image of a raw disk that boots into the guest.
 pub fn image() -> Vec<u8> {
-    let mut image = [CODE, TEXT].concat();
+    bootable(&[CODE, TEXT].concat())
+}
+
+/// The image of a raw disk that boots into a guest that gives back in capitals what it is told on its first serial port.
+pub fn echo_image() -> Vec<u8> {
+    bootable(ECHO)
+}
+
+fn bootable(code: &[u8]) -> Vec<u8> {
+    let mut image = code.to_vec();
     image.resize(SECTOR - 2, 0);
     image.extend([0x55, 0xaa]);
     image.resize(IMAGE_SIZE, 0);
