@@ -102,6 +102,38 @@ impl Destination {
         step.ok()
     }
 
+    /// The machine of an earlier migration of a guest that has begun another since, after a restart: it had ended
+    /// here, whatever could not be written of that, and the source may not know it. `lives`: the QEMU into which the
+    /// guest came still runs. Nothing is asked of it. `None` when nothing is left to do.
+    pub fn settle(
+        id: MigrationId,
+        plan: Plan,
+        peer: Peer,
+        status: DestinationStatus,
+        lives: bool,
+    ) -> Option<(Self, Vec<Effect>)> {
+        let qemu = if lives { Qemu::Alive } else { Qemu::Dead };
+        let why = Why::Declined;
+        let destination =
+            Self { id, plan, peer, qemu, phase: Phase::Declined { why, recorded: true, settled: false } };
+        let step = match status {
+            // Without a start there was nothing left when the later one began.
+            DestinationStatus::Prepared => destination.decline(why, Tail::Gone),
+            DestinationStatus::Declined => {
+                let tell = destination.tell(Word::Declined);
+                destination.go(Phase::Declined { why, recorded: true, settled: false }, tell)
+            }
+            // A start that had not come to an end would not have let a later one begin.
+            DestinationStatus::Starting | DestinationStatus::Running => {
+                let tell = destination.tell(destination.ran_word());
+                let recorded = status == DestinationStatus::Running;
+                destination.go(Phase::Running { recorded, settled: false }, tell)
+            }
+            DestinationStatus::SettledRunning | DestinationStatus::SettledDeclined => return None,
+        };
+        step.ok()
+    }
+
     fn expect_prepared(mut self, input: Input) -> Step {
         match input {
             Input::Journaled(Written::Yes) => {
@@ -233,15 +265,8 @@ impl Destination {
 
     fn expect_starting(self, input: Input) -> Step {
         match input {
-            // Nothing will be seen to run: the record and a fresh sign of life are ownership.
-            Input::Journaled(Written::Yes) if self.plan.leave_paused => {
-                self.go(Phase::Starting { first: true }, [Effect::ProveAlive])
-            }
-            Input::Journaled(Written::Yes) => self.go(Phase::Starting { first: true }, [Effect::StartCpus]),
-            Input::Journaled(Written::No) => {
-                let tell = self.tell(Word::CannotStart);
-                self.go(Phase::CannotStart { recorded: false, first: true }, tell)
-            }
+            Input::Journaled(Written::Yes) => self.try_to_start(true),
+            Input::Journaled(Written::No) => self.cannot_start_now(Why::JournalFull, false, true),
             _ => self.out_of_turn(),
         }
     }
@@ -253,10 +278,7 @@ impl Destination {
             Input::Qemu(Report::Died) if self.plan.leave_paused => {
                 self.decline(Why::QemuDied, Tail::Starting { first: true })
             }
-            Input::Qemu(Report::StartRefused) => {
-                let tell = self.tell(Word::CannotStart);
-                self.go(Phase::CannotStart { recorded: true, first }, tell)
-            }
+            Input::Qemu(Report::StartRefused) => self.cannot_start_now(Why::StartRefused, true, first),
             Input::Qemu(Report::Died) => {
                 let tell = self.tell(Word::MaybeRan);
                 self.go(
@@ -291,7 +313,7 @@ impl Destination {
                 let tell = self.tell(Word::CannotStart);
                 self.go(same, tell)
             }
-            Input::Retry if recorded => self.go(Phase::Starting { first }, [Effect::StartCpus]),
+            Input::Retry if recorded => self.try_to_start(first),
             Input::Retry | Input::Resolve(GuestIs::Here) => self.start(),
             Input::Qemu(Report::Died) if first => self.decline(Why::QemuDied, tail),
             Input::Qemu(Report::Died) => {
@@ -398,11 +420,12 @@ impl Destination {
             // Prepared and a dead QEMU mean the same; it is written later.
             (Input::Journaled(Written::No), Tail::Prepared) => self.gives_up(why, false),
             // Starting on record with a dead QEMU would read as "may have run": nothing is given up unwritten.
-            (Input::Journaled(Written::No), Tail::Starting { first }) if self.qemu == Qemu::Alive => {
-                self.go(Phase::CannotStart { recorded: true, first }, [])
-            }
+            (Input::Journaled(Written::No), Tail::Starting { first }) if self.qemu == Qemu::Alive => self.go(
+                Phase::CannotStart { recorded: true, first },
+                [Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull))],
+            ),
             (Input::Journaled(Written::No), Tail::Starting { .. } | Tail::MaybeRan) => {
-                self.go(Phase::MaybeRan, [])
+                self.go(Phase::MaybeRan, [Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull))])
             }
             (Input::Journaled(Written::No), Tail::Gone) => {
                 self.go(Phase::Declined { why, recorded: false, settled: false }, [])
@@ -484,6 +507,18 @@ impl Destination {
     /// Granted and whole: the record goes first, for after a restart it says that the CPUs may have run here.
     fn start(self) -> Step {
         self.go(Phase::ExpectStarting, [Effect::Journal(DestinationRecord::Starting)])
+    }
+
+    /// Starting is on record. Where nothing is to run, the record and a fresh sign of life are ownership.
+    fn try_to_start(self, first: bool) -> Step {
+        let start = if self.plan.leave_paused { Effect::ProveAlive } else { Effect::StartCpus };
+        self.go(Phase::Starting { first }, [start])
+    }
+
+    fn cannot_start_now(self, why: Why, recorded: bool, first: bool) -> Step {
+        let tell = self.tell(Word::CannotStart);
+        let answer = Effect::Answer(Answer::Failed(Call::Resolve, why));
+        self.go(Phase::CannotStart { recorded, first }, tell.into_iter().chain([answer]))
     }
 
     fn runs(self) -> Step {

@@ -126,14 +126,15 @@ fn a_cancelled_finish_is_a_question_while_the_state_is_incomplete() {
 
 #[test]
 fn a_refused_start_is_tried_again_or_given_back() {
+    let cannot = |why| [E::Tell(Word::CannotStart), E::Answer(Answer::Failed(Call::Resolve, why))];
     let refused = [starting(), vec![I::Qemu(Report::StartRefused)]].concat();
-    did(&refused, &[E::Tell(Word::CannotStart)]);
+    did(&refused, &cannot(Why::StartRefused));
     did(&[refused.clone(), vec![I::Retry]].concat(), &[E::StartCpus]);
     did(&[refused.clone(), vec![I::Told(Word::TakeBack)]].concat(), &[E::Journal(R::Declined)]);
     // Once it is being tried again, CPUs may run.
     did(&[refused, vec![I::Retry, I::Told(Word::TakeBack)]].concat(), &[]);
     let unwritten = [complete(), vec![I::Told(Word::Granted), NO]].concat();
-    did(&unwritten, &[E::Tell(Word::CannotStart)]);
+    did(&unwritten, &cannot(Why::JournalFull));
     did(&[unwritten, vec![I::Retry]].concat(), &[E::Journal(R::Starting)]);
 }
 
@@ -155,6 +156,9 @@ fn a_guest_that_stays_paused_is_claimed_on_a_sign_of_life() {
     assert_eq!(effects, [E::Journal(R::Running)]);
     let (_, effects) = after(plan, Peer::Ferry, &[starting(), vec![I::Qemu(Report::Died)]].concat());
     assert_eq!(effects, [E::Journal(R::Declined)]);
+    // One that lives and does not answer is asked again, and never started.
+    let silent = [starting(), vec![I::Qemu(Report::StartRefused)]].concat();
+    assert_eq!(after(plan, Peer::Ferry, &[silent, vec![I::Retry]].concat()).1, [E::ProveAlive]);
 }
 
 #[test]
@@ -175,4 +179,22 @@ fn running_is_said_again_until_the_source_knows() {
     did(&[running.clone(), vec![I::Qemu(Report::Died)]].concat(), &[E::Tell(Word::Ended)]);
     did(&[running.clone(), vec![CANCEL]].concat(), &[E::Answer(Answer::Finish(Fate::Arrived))]);
     did(&[running, vec![I::Told(Word::Kept)]].concat(), &[E::Tell(Word::Running), E::Alarm]);
+}
+
+#[test]
+fn an_earlier_migration_is_settled_without_a_look_at_qemu() {
+    use crate::journal::DestinationStatus as S;
+    let settle = |status, lives| {
+        Destination::settle(MigrationId::from_bytes([1; 16]), PLAN, Peer::Ferry, status, lives)
+    };
+    let said = |status, lives| settle(status, lives).expect("the source may not know").1;
+    assert_eq!(said(S::Prepared, false), [E::Journal(R::Declined)]);
+    assert_eq!(said(S::Declined, false), [E::Tell(Word::Declined)]);
+    assert_eq!(said(S::Running, true), [E::Tell(Word::Running)]);
+    assert_eq!(said(S::Running, false), [E::Tell(Word::Ended)]);
+    let (destination, _) = settle(S::Starting, true).expect("the source may not know");
+    assert_eq!(destination.standing(), Standing::Here);
+    let (_, effects) = destination.step(I::Retry).expect("an event");
+    assert_eq!(effects, [E::Tell(Word::Running), E::Journal(R::Running)]);
+    assert!(settle(S::SettledRunning, true).is_none() && settle(S::SettledDeclined, false).is_none());
 }

@@ -60,7 +60,8 @@ pub enum Effect {
     Launch,
     /// `cont`, once; feed `Qemu(Resumed)` or `Qemu(StartRefused)` or `Qemu(Died)`.
     StartCpus,
-    /// Ask QEMU now; feed `Qemu(Complete)` when it lives and is whole, `Qemu(Died)` when it does not answer.
+    /// Ask QEMU now; feed `Qemu(Complete)` when it lives and is whole, `Qemu(StartRefused)` when it lives and does not
+    /// say so, `Qemu(Died)` when its process is gone.
     ProveAlive,
     /// End QEMU (signal, wait on the pidfd); feed `Qemu(Died)`.
     EndQemu,

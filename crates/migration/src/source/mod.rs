@@ -4,7 +4,7 @@
 //! cookies, addresses and QEMU's error texts: those lie beside it, in the driver.
 //!
 //! ```text
-//!            Begin             Perform       pre-switchover     probe ok        completed
+//!            Begin   Perform, peer on record pre-switchover     probe ok        completed
 //! ExpectBegun ───> Begun ──────> Copying ────> ExpectProbe ────> Switching ────> ExpectGranted ──> Granted
 //!                    │             │  │ StartPostcopy │              │                 ▲              │
 //!                    │             │  └─> ExpectGranted ──> Crossing ─── past the ─────┘      Running │ Declined
@@ -71,6 +71,8 @@ pub(crate) enum Phase {
     ExpectBegun,
     /// Begin was answered. `aborted`: Abort came meanwhile, and Perform will fail at once.
     Begun { aborted: bool },
+    /// Begun is being written again, with the peer beside it: a restarted daemon must know whom to ask.
+    ExpectPeer,
     /// QEMU copies; the guest is this host's.
     Copying,
     /// QEMU waits at the switchover with the guest stopped; whether the journal takes a record is being tried.
@@ -170,6 +172,7 @@ impl Source {
                 Phase::Kept { recorded: true, settled: false, .. } => Some(Word::Kept),
                 Phase::ExpectBegun
                 | Phase::Begun { .. }
+                | Phase::ExpectPeer
                 | Phase::Copying
                 | Phase::ExpectProbe
                 | Phase::Switching
@@ -203,6 +206,7 @@ impl Source {
         match self.phase {
             Phase::ExpectBegun
             | Phase::Begun { .. }
+            | Phase::ExpectPeer
             | Phase::Copying
             | Phase::ExpectProbe
             | Phase::Switching
@@ -229,6 +233,7 @@ impl Source {
             }
             Phase::ExpectBegun
             | Phase::Begun { .. }
+            | Phase::ExpectPeer
             | Phase::Copying
             | Phase::ExpectProbe
             | Phase::Switching
@@ -248,7 +253,7 @@ impl Source {
     pub const fn phase_name(&self) -> &'static str {
         match self.phase {
             Phase::ExpectBegun => "opening",
-            Phase::Begun { .. } => "begun",
+            Phase::Begun { .. } | Phase::ExpectPeer => "begun",
             Phase::Copying => "copying",
             Phase::ExpectProbe => "before the switchover",
             Phase::Switching => "switching over",

@@ -25,6 +25,7 @@ impl Source {
         match self.phase {
             Phase::ExpectBegun => self.expect_begun(input),
             Phase::Begun { aborted } => self.begun(aborted, input),
+            Phase::ExpectPeer => self.expect_peer(input),
             Phase::Copying => self.copying(input),
             Phase::ExpectProbe => self.expect_probe(input),
             Phase::Switching => self.switching(input),
@@ -96,6 +97,32 @@ impl Source {
         step.ok()
     }
 
+    /// The machine of an earlier migration of a guest that has begun another since, after a restart: it had ended with
+    /// the guest here, whatever could not be written of that, and the destination may not know it. What QEMU is
+    /// doing belongs to the later one, so nothing is asked of it. `None` when nothing is left to do.
+    pub fn settle(
+        id: MigrationId,
+        plan: Plan,
+        peer: Option<Peer>,
+        status: SourceStatus,
+    ) -> Option<(Self, Vec<Effect>)> {
+        let why = Why::Cancelled;
+        let kept = Phase::Kept { why, recorded: true, settled: false };
+        let source = Self { id, plan, peer, qemu: Qemu::Alive, phase: kept };
+        let step = match status {
+            SourceStatus::Begun | SourceStatus::Granted | SourceStatus::GrantedAhead => {
+                source.keep(why, Stage::GoesOn)
+            }
+            SourceStatus::Kept => {
+                let tell = source.tell(Word::Kept);
+                source.go(kept, tell)
+            }
+            // A question about a guest that left is answered from its record.
+            SourceStatus::Done | SourceStatus::Settled => return None,
+        };
+        step.ok()
+    }
+
     fn expect_begun(self, input: Input) -> Step {
         match input {
             Input::Journaled(Written::Yes) => {
@@ -116,8 +143,7 @@ impl Source {
         match input {
             Input::Perform(peer) if aborted => self.with(peer).keep(Why::Aborted, Stage::Idle),
             Input::Perform(peer) => {
-                let stop = (!self.plan.live && self.plan.was_running).then_some(Effect::StopCpus);
-                self.with(peer).go(Phase::Copying, stop.into_iter().chain([Effect::StartCopy]))
+                self.with(peer).go(Phase::ExpectPeer, [Effect::Journal(SourceRecord::Begun)])
             }
             Input::Confirm { cancelled: true, .. } => self.keep(Why::Cancelled, Stage::Idle),
             Input::Abort => {
@@ -135,6 +161,17 @@ impl Source {
                 self.stay()
             }
             Input::Journaled(_) | Input::Probed(_) => self.out_of_turn(),
+        }
+    }
+
+    fn expect_peer(self, input: Input) -> Step {
+        match input {
+            Input::Journaled(Written::Yes) => {
+                let stop = (!self.plan.live && self.plan.was_running).then_some(Effect::StopCpus);
+                self.go(Phase::Copying, stop.into_iter().chain([Effect::StartCopy]))
+            }
+            Input::Journaled(Written::No) => self.keep(Why::JournalFull, Stage::Idle),
+            _ => self.out_of_turn(),
         }
     }
 
@@ -334,6 +371,8 @@ impl Source {
             Input::Qemu(Report::Resumed) => self.go(Phase::Granted(handed), [Effect::StopCpus]),
             Input::Retry if handed.ran => self.ran(handed),
             Input::Retry => again(self),
+            // Post-copy goes on for as long as it takes.
+            Input::Deadline if handed.ran && handed.postcopy && !handed.completed => self.stay(),
             Input::Deadline if handed.ran => self.go(
                 Phase::Granted(handed),
                 [Effect::Answer(Answer::Failed(Call::Confirm, Why::JournalFull))],
@@ -557,7 +596,10 @@ impl Source {
                 )
             }
             // Without the record QEMU is not ended; it is tried again.
-            Input::Journaled(Written::No) => self.go(Phase::Granted(Handed { ran: true, ..handed }), []),
+            Input::Journaled(Written::No) => self.go(
+                Phase::Granted(Handed { ran: true, ..handed }),
+                [Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull))],
+            ),
             _ => self.out_of_turn(),
         }
     }
@@ -702,8 +744,11 @@ impl Source {
 
     fn unwritten_now(self, why: Why) -> Step {
         let query = self.is_ferry().then_some(Effect::QueryCopy);
-        let answer = Effect::Answer(Answer::Failed(Call::Perform, why));
-        self.go(Phase::Unwritten { why }, [answer].into_iter().chain(query))
+        let answers = [
+            Effect::Answer(Answer::Failed(Call::Perform, why)),
+            Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull)),
+        ];
+        self.go(Phase::Unwritten { why }, answers.into_iter().chain(query))
     }
 
     /// The guest stays, and its whole state was sent: the destination hears of it only once the CPUs ran here.
@@ -720,6 +765,7 @@ impl Source {
                 Effect::Resume,
                 Effect::Answer(Answer::Failed(Call::Perform, why)),
                 Effect::Answer(Answer::Confirm(Fate::Stayed)),
+                Effect::Answer(Answer::Ok(Call::Resolve)),
             ],
         )
     }

@@ -28,7 +28,7 @@ fn after(plan: Plan, inputs: &[I]) -> (Source, Vec<E>) {
 }
 
 fn copying() -> Vec<I> {
-    vec![YES, I::Perform(Peer::Ferry)]
+    vec![YES, I::Perform(Peer::Ferry), YES]
 }
 
 fn complete() -> Vec<I> {
@@ -55,6 +55,7 @@ fn the_plain_road() {
     let started = Source::begin(MigrationId::from_bytes([1; 16]), PLAN).1;
     assert_eq!(started, [E::Journal(R::Begun)]);
     did(PLAN, &[YES], &[E::Answer(Answer::Ok(Call::Begin))]);
+    did(PLAN, &[YES, I::Perform(Peer::Ferry)], &[E::Journal(R::Begun)]);
     did(PLAN, &copying(), &[E::StartCopy]);
     did(PLAN, &[copying(), vec![I::Qemu(Report::PreSwitchover)]].concat(), &[E::Probe]);
     did(PLAN, &complete(), &[E::Journal(R::Granted)]);
@@ -224,6 +225,37 @@ fn a_guest_that_comes_back_proves_that_it_was_there() {
 fn a_done_that_cannot_be_written_ends_nothing_and_is_tried_again() {
     let unwritten = [granted(), vec![I::Told(Word::Running), NO]].concat();
     let (source, effects) = after(PLAN, &unwritten);
-    assert!(effects.is_empty() && source.wants_retry());
+    assert_eq!(effects, [E::Answer(Answer::Failed(Call::Resolve, Why::JournalFull))]);
+    assert!(source.wants_retry());
     did(PLAN, &[unwritten, vec![I::Retry]].concat(), &[E::Journal(R::Done)]);
+}
+
+#[test]
+fn without_a_record_of_whom_to_ask_nothing_is_copied() {
+    let performed = vec![YES, I::Perform(Peer::Ferry)];
+    did(PLAN, &[performed.clone(), vec![NO]].concat(), &[E::Journal(R::Kept)]);
+    let (_, effects) = after(PLAN, &[performed, vec![NO, YES]].concat());
+    assert!(effects.contains(&E::Answer(Answer::Failed(Call::Perform, Why::JournalFull))), "{effects:?}");
+}
+
+#[test]
+fn post_copy_is_not_hurried_by_a_waiting_confirm() {
+    let plan = Plan { postcopy: true, ..PLAN };
+    let switched = vec![I::StartPostcopy, YES, I::Told(Word::Complete), I::QemuNow(Report::PostcopyActive)];
+    let ran = [copying(), switched, vec![I::Told(Word::Running)]].concat();
+    did(plan, &[ran, vec![I::Deadline]].concat(), &[]);
+}
+
+#[test]
+fn an_earlier_migration_is_settled_without_a_look_at_qemu() {
+    use crate::journal::SourceStatus as S;
+    let settle = |status| Source::settle(MigrationId::from_bytes([1; 16]), PLAN, Some(Peer::Ferry), status);
+    for open in [S::Begun, S::Granted, S::GrantedAhead] {
+        let (source, effects) = settle(open).expect("it is open");
+        assert_eq!(effects, [E::Journal(R::Kept)]);
+        assert_eq!(source.step(YES).expect("its turn").1, [E::Tell(Word::Kept)]);
+    }
+    let (source, effects) = settle(S::Kept).expect("the destination may not know");
+    assert_eq!((source.standing(), effects), (Standing::Here, vec![E::Tell(Word::Kept)]));
+    assert!(settle(S::Done).is_none() && settle(S::Settled).is_none());
 }

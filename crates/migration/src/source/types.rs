@@ -89,8 +89,8 @@ pub enum Effect {
     /// `migrate_cancel`, and then, whether QEMU took it or not, feed the copy's state at least once more: `Cancelled`,
     /// `Completed` or `Failed` when it ends, or the post-copy state in which it cannot be cancelled.
     CancelCopy,
-    /// Ask QEMU for the copy's state now; feed [`Input::QemuNow`] with an answer given after this effect, `Died` when
-    /// it gives none.
+    /// Ask QEMU for the copy's state now; feed [`Input::QemuNow`] with an answer given after this effect. When it gives
+    /// none, feed nothing: its death is reported when it dies.
     QueryCopy,
     /// Make the CPUs run if they do not, repeating `cont` while QEMU refuses it; feed `Qemu(Resumed)` once they run, or
     /// at once when a user's stop is respected: the guest has been given back either way. When QEMU refuses for good,

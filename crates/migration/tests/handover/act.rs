@@ -332,7 +332,7 @@ impl Next<'_> {
             qemu.death_reported = !qemu.alive;
             qemu.reported = Copy::None;
             qemu.run_reported = qemu.runs;
-            let peer = Some(self.setup.peer);
+            let peer = w.source.peer_on_record.then_some(self.setup.peer);
             match w.source.record.and_then(|status| Source::recover(ID, self.setup.plan, peer, status, seen))
             {
                 Some((machine, effects)) => {

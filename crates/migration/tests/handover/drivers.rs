@@ -272,6 +272,8 @@ pub(crate) fn write_source(setup: &Setup, world: &mut World, record: SourceRecor
     if setup.broken == Some(Broken::KeptUnrecorded) && record == SourceRecord::Kept {
         return Written::Yes;
     }
+    world.source.peer_on_record =
+        world.source.machine.as_ref().is_some_and(|machine| machine.peer().is_some());
     match SourceStatus::after(world.source.record, record) {
         Ok(status) => world.source.record = Some(status),
         // With Kept unrecorded, its acknowledgement has nothing to stand on.

@@ -89,6 +89,8 @@ pub(crate) struct SourceHost {
     pub(crate) up: bool,
     pub(crate) machine: Option<Source>,
     pub(crate) record: Option<SourceStatus>,
+    /// Whom to ask stands beside the record.
+    pub(crate) peer_on_record: bool,
     pub(crate) full: bool,
     pub(crate) qemu: SourceQemu,
     /// The daemon has been asked to make the CPUs run, and has not seen them run yet.
@@ -205,6 +207,7 @@ impl World {
                 up: true,
                 machine: None,
                 record: None,
+                peer_on_record: false,
                 full: false,
                 qemu: SourceQemu {
                     alive: true,
