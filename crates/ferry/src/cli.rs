@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs and live-migrates the QEMU guests of this and other hosts.
 ///
@@ -113,6 +113,30 @@ pub(crate) enum Command {
             3  in doubt: nobody knows yet on which host the guest runs; the message says what to do"
     )]
     Migrate(Box<Migrate>),
+
+    /// Show the migrations that a host took part in, newest first: how each ended, and what was proven.
+    #[command(after_help = "EXAMPLES\n  \
+        ferry history\n  \
+        ferry history guest1 --limit 1\n  \
+        ferry -c qemu+tcp://beta/system history --json\n\n\
+        GUARANTEE\n  \
+        proven       the two hosts knew by their journals that the guest never ran on both\n  \
+        best effort  one host could not take part in that proof; why is said\n  \
+        not needed   no QEMU moved")]
+    History(History),
+
+    /// Say on which host a guest is, when its migration is in doubt and the other host is gone for good.
+    ///
+    /// As long as the other host can come back, wait: contact settles the doubt without a hand. To say `here` while the guest
+    /// runs on the other host makes a second copy of it.
+    #[command(after_help = "EXAMPLES\n  \
+            ferry resolve guest1 --guest-is here    the other host never started it, or is off for good\n  \
+            ferry resolve guest1 --guest-is there   it runs there; what this host holds of it is ended\n\n\
+            EXIT STATUS\n  \
+            0  settled\n  \
+            1  failed; the doubt stands\n  \
+            2  refused: no such guest, it is not in doubt, or the question was not answered with yes")]
+    Resolve(Resolve),
 
     /// Watch a guest being migrated: two private hosts on this machine, a Linux guest, there and back.
     #[command(
@@ -222,6 +246,47 @@ pub(crate) struct Migrate {
     /// Print the result as one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which migrations to show.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Only those of this guest: name or UUID. The host need not know it any more.
+    #[arg(value_name = "VM")]
+    pub(crate) guest: Option<String>,
+
+    /// At most this many.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) limit: u32,
+
+    /// Print one line of JSON for each.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The operator's word.
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// Name or UUID.
+    #[arg(value_name = "VM")]
+    pub(crate) guest: String,
+
+    /// Where the guest is, seen from the host that this is said to.
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) guest_is: GuestIs,
+
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// On which side of a migration a guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GuestIs {
+    /// On this host.
+    Here,
+    /// On the other host.
+    There,
 }
 
 /// The demonstration's parts.

@@ -7,11 +7,13 @@ mod cli;
 mod demo;
 mod failure;
 mod guests;
+mod history;
 mod host;
 mod interrupt;
 mod man;
 mod migrate;
 mod place;
+mod resolve;
 mod stop;
 
 use std::fmt::Display;
@@ -55,6 +57,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             stop::stop(&source()?, &guest, how).await
         }
         Command::Migrate(options) => migrate::migrate(source()?, &options).await,
+        Command::History(options) => history::history(&source()?, &options).await,
+        Command::Resolve(options) => resolve::resolve(&source()?, &options).await,
         Command::Demo(options) => demo::demo(options).await,
         Command::Man { dir } => man::write(&dir),
     }
