@@ -36,6 +36,49 @@ impl Metadata {
         }
         Some(write_opaque(&document))
     }
+
+    /// Takes away every entry in the namespace `uri`.
+    pub fn remove(&mut self, uri: &str) {
+        let around = self.element.clone();
+        self.element.children.retain(|node| match node {
+            Node::Element(entry) => {
+                let declaration = declaration(entry);
+                entry.attribute(&declaration).or_else(|| around.attribute(&declaration)) != Some(uri)
+            }
+            Node::Text(_) | Node::Comment(_) | Node::Instruction(_) => true,
+        });
+    }
+
+    /// Adds an entry and puts it, with all in it that has no namespace yet, into the namespace `uri` under `prefix`. False,
+    /// and nothing is added, when that is no prefix.
+    pub fn add(&mut self, mut entry: Element, prefix: &str, uri: &str) -> bool {
+        let letter = |c: char| c.is_alphabetic() || c == '_';
+        let fits = |c: char| letter(c) || c.is_ascii_digit() || c == '-' || c == '.';
+        if !prefix.starts_with(letter)
+            || !prefix.chars().all(fits)
+            || prefix.to_lowercase().starts_with("xml")
+        {
+            return false;
+        }
+        put_prefix(&mut entry, prefix);
+        entry.attributes.insert(0, (format!("xmlns:{prefix}"), uri.to_owned()));
+        self.element.children.push(Node::Element(entry));
+        true
+    }
+}
+
+fn put_prefix(element: &mut Element, prefix: &str) {
+    if element.attribute("xmlns").is_some() {
+        return;
+    }
+    if !element.name.contains(':') {
+        element.name = format!("{prefix}:{}", element.name);
+    }
+    for node in &mut element.children {
+        if let Node::Element(child) = node {
+            put_prefix(child, prefix);
+        }
+    }
 }
 
 impl Flatten for Option<Metadata> {
@@ -126,5 +169,27 @@ mod tests {
         );
         assert_eq!(entry("urn:default").unwrap(), "<d>\n  <e/>\n</d>");
         assert_eq!(entry("urn:none"), None);
+    }
+
+    #[test]
+    fn an_entry_is_added_under_a_prefix_and_taken_away_by_its_namespace() {
+        let mut metadata = super::Metadata { element: crate::Element::new("metadata") };
+        let entry = |text| crate::Element::parse(text).unwrap();
+        assert!(metadata.add(
+            entry("<a b='c'><d/><x:e xmlns:x='urn:x'/><f xmlns='urn:f'><g/></f></a>"),
+            "k",
+            "urn:k"
+        ));
+        assert!(metadata.add(entry("<a/>"), "l", "urn:l"));
+        assert_eq!(
+            metadata.element.format().trim_end(),
+            "<metadata>\n  <k:a xmlns:k='urn:k' b='c'>\n    <k:d/>\n    <x:e xmlns:x='urn:x'/>\n    <f xmlns='urn:f'>\n      <g/>\n    </f>\n  </k:a>\n  <l:a xmlns:l='urn:l'/>\n</metadata>"
+        );
+        metadata.remove("urn:k");
+        assert_eq!(metadata.entry("urn:k"), None);
+        assert_eq!(metadata.entry("urn:l").unwrap(), "<a/>");
+        for bad in ["", "k k", "1k", "k:l", "xmlns", "k\"", "<"] {
+            assert!(!metadata.add(entry("<a/>"), bad, "urn:m"), "{bad:?}");
+        }
     }
 }

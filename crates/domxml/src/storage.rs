@@ -136,7 +136,10 @@ impl Flatten for Source {
             }
         }
         source.optional("startupPolicy", &self.startup_policy);
-        source.optional("index", &self.index);
+        // An empty drive has a number that waits for a medium, and nothing that could be shown with it.
+        if !self.is_empty() {
+            source.optional("index", &self.index);
+        }
         if let Some(data_store) = &self.data_store {
             source.model("dataStore", data_store.as_ref());
         }

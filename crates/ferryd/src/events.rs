@@ -15,13 +15,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::{
-    DomainEventCallbackBalloonChange, DomainEventCallbackIoError, DomainEventCallbackIoErrorReason,
-    DomainEventCallbackJobCompleted, DomainEventCallbackLifecycle, DomainEventCallbackMigrationIteration,
-    DomainEventCallbackReboot, DomainEventCallbackRtcChange, DomainEventLifecycle, DomainRef,
+    DomainEventCallbackAgentLifecycle, DomainEventCallbackBalloonChange, DomainEventCallbackDeviceAdded,
+    DomainEventCallbackDeviceRemovalFailed, DomainEventCallbackDeviceRemoved, DomainEventCallbackIoError,
+    DomainEventCallbackIoErrorReason, DomainEventCallbackJobCompleted, DomainEventCallbackLifecycle,
+    DomainEventCallbackMetadataChange, DomainEventCallbackMigrationIteration, DomainEventCallbackReboot,
+    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventCallbackTunable,
+    DomainEventLifecycle, DomainRef,
 };
 use ferry_rpc::server::Session;
 use ferry_rpc::typed_param::TypedParam;
-use ferry_rpc::values::{EventId, IoErrorAction, LifecycleEvent};
+use ferry_rpc::values::{AgentState, EventId, IoErrorAction, LifecycleEvent, MetadataKind};
 use uuid::Uuid;
 
 use crate::listen::{Client, Outbound};
@@ -42,6 +45,20 @@ pub(crate) enum DomainEvent {
     IoError { path: String, alias: String, action: IoErrorAction, reason: String },
     /// The guest's memory in KiB, as the balloon has it now.
     BalloonChange { actual_kib: u64 },
+    /// A device came. Its alias.
+    DeviceAdded { alias: String },
+    /// A device is gone.
+    DeviceRemoved { alias: String },
+    /// The guest did not let a device go.
+    DeviceRemovalFailed { alias: String },
+    /// A medium's tray moved; it is open now, or closed.
+    TrayChange { alias: String, open: bool },
+    /// The guest's agent came or went, and why (`VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_*`).
+    AgentLifecycle { connected: bool, reason: i32 },
+    /// Title, description or another program's data; the namespace of the latter.
+    MetadataChange { kind: MetadataKind, uri: Option<String> },
+    /// A limit was set.
+    Tunable { params: Vec<TypedParam> },
     /// A migration began another pass over memory; counts from 1.
     MigrationIteration { iteration: i32 },
     /// A job has succeeded; its statistics.
@@ -57,6 +74,13 @@ impl DomainEvent {
             Self::RtcChange { .. } => &[EventId::RTC_CHANGE],
             Self::IoError { .. } => &[EventId::IO_ERROR, EventId::IO_ERROR_REASON],
             Self::BalloonChange { .. } => &[EventId::BALLOON_CHANGE],
+            Self::DeviceAdded { .. } => &[EventId::DEVICE_ADDED],
+            Self::DeviceRemoved { .. } => &[EventId::DEVICE_REMOVED],
+            Self::DeviceRemovalFailed { .. } => &[EventId::DEVICE_REMOVAL_FAILED],
+            Self::TrayChange { .. } => &[EventId::TRAY_CHANGE],
+            Self::AgentLifecycle { .. } => &[EventId::AGENT_LIFECYCLE],
+            Self::MetadataChange { .. } => &[EventId::METADATA_CHANGE],
+            Self::Tunable { .. } => &[EventId::TUNABLE],
             Self::MigrationIteration { .. } => &[EventId::MIGRATION_ITERATION],
             Self::JobCompleted { .. } => &[EventId::JOB_COMPLETED],
         }
@@ -296,6 +320,30 @@ impl Notice {
             }
             DomainEvent::BalloonChange { actual_kib: actual } => {
                 session.event(&DomainEventCallbackBalloonChange { callback_id, domain, actual });
+            }
+            DomainEvent::DeviceAdded { alias: dev_alias } => {
+                session.event(&DomainEventCallbackDeviceAdded { callback_id, domain, dev_alias });
+            }
+            DomainEvent::DeviceRemoved { alias: dev_alias } => {
+                session.event(&DomainEventCallbackDeviceRemoved { callback_id, domain, dev_alias });
+            }
+            DomainEvent::DeviceRemovalFailed { alias: dev_alias } => {
+                session.event(&DomainEventCallbackDeviceRemovalFailed { callback_id, domain, dev_alias });
+            }
+            DomainEvent::TrayChange { alias: dev_alias, open } => {
+                // `VIR_DOMAIN_EVENT_TRAY_CHANGE_*`.
+                let reason = i32::from(!open);
+                session.event(&DomainEventCallbackTrayChange { callback_id, domain, dev_alias, reason });
+            }
+            DomainEvent::AgentLifecycle { connected, reason } => {
+                let state = if connected { AgentState::CONNECTED } else { AgentState::DISCONNECTED };
+                session.event(&DomainEventCallbackAgentLifecycle { callback_id, domain, state, reason });
+            }
+            DomainEvent::MetadataChange { kind, uri: nsuri } => {
+                session.event(&DomainEventCallbackMetadataChange { callback_id, domain, kind, nsuri });
+            }
+            DomainEvent::Tunable { params } => {
+                session.event(&DomainEventCallbackTunable { callback_id, domain, params });
             }
             DomainEvent::MigrationIteration { iteration } => {
                 session.event(&DomainEventCallbackMigrationIteration { callback_id, domain, iteration });

@@ -151,6 +151,24 @@ impl Registry {
         Ok(Claim { registry: Arc::clone(self), uuid, handle })
     }
 
+    /// Gives a domain another name.
+    ///
+    /// # Errors
+    /// Another domain has it (55/10, stock's text).
+    pub(crate) fn rename(&self, uuid: Uuid, name: &str) -> Result<(), Error> {
+        let mut inner = self.lock();
+        if inner.by_name.get(name).is_some_and(|holder| *holder != uuid) {
+            let text = format!("domain with name '{name}' already exists");
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        }
+        if let Some(entry) = inner.by_uuid.get_mut(&uuid) {
+            let former = std::mem::replace(&mut entry.name, name.to_owned());
+            inner.by_name.remove(&former);
+            inner.by_name.insert(name.to_owned(), uuid);
+        }
+        Ok(())
+    }
+
     /// The domain that this migration moves, as far as its driver still has to do with it.
     pub(crate) fn by_migration(&self, id: MigrationId) -> Option<DomainHandle> {
         let inner = self.lock();

@@ -322,6 +322,8 @@ impl ErrorCode {
             Self::AUTH_UNAVAILABLE => "authentication unavailable: %s",
             Self::NO_SERVER => "Server not found: %s",
             Self::NO_CLIENT => "Client not found: %s",
+            Self::AGENT_COMMAND_TIMEOUT => "guest agent command timed out: %s",
+            Self::AGENT_COMMAND_FAILED => "guest agent command failed: %s",
             Self::AGENT_UNSYNCED => "guest agent replied with wrong id to guest-sync command: %s",
             Self::LIBSSH => "libssh transport error: %s",
             Self::DEVICE_MISSING => "device not found: %s",

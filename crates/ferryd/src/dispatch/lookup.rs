@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{Flags as _, ListFlags};
 use ferry_rpc::proto::{
-    ConnectListAllDomains, ConnectListAllDomainsReply, ConnectListDomains, ConnectListDomainsReply,
-    ConnectNumOfDefinedDomains, ConnectNumOfDomains, DomainLookupById, DomainLookupByName,
-    DomainLookupByUuid, DomainRef,
+    ConnectListAllDomains, ConnectListAllDomainsReply, ConnectListDefinedDomains,
+    ConnectListDefinedDomainsReply, ConnectListDomains, ConnectListDomainsReply, ConnectNumOfDefinedDomains,
+    ConnectNumOfDomains, DomainLookupById, DomainLookupByName, DomainLookupByUuid, DomainRef,
 };
 use ferry_rpc::values::DomainState;
 
@@ -55,6 +55,20 @@ pub(super) fn list_ids(
         return refused("maxids must be non-negative");
     };
     Ok(ConnectListDomainsReply { ids: views(context).filter_map(|view| view.id()).take(most).collect() })
+}
+
+/// The names of at most so many definitions that do not run.
+pub(super) fn list_defined(
+    context: &Context,
+    call: ConnectListDefinedDomains,
+) -> Result<ConnectListDefinedDomainsReply, Error> {
+    if call.maxnames > DOMAINS_MAX {
+        return Err(Error::new(ErrorCode::RPC, Origin::RPC, "maxnames > REMOTE_DOMAIN_LIST_MAX"));
+    }
+    let most = usize::try_from(call.maxnames)
+        .map_err(|_| Error::new(ErrorCode::RPC, Origin::RPC, "maxnames must be non-negative"))?;
+    let idle = views(context).filter(|view| view.live.is_none());
+    Ok(ConnectListDefinedDomainsReply { names: idle.map(|view| view.name.clone()).take(most).collect() })
 }
 
 pub(super) fn number_running(context: &Context, _: ConnectNumOfDomains) -> Result<i32, Error> {

@@ -12,17 +12,21 @@
 //! without a row are refused with code 3, which clients take as "not supported". Nothing here changes a
 //! domain; its driver does.
 
+mod agent;
 mod api;
+mod change;
 mod connect;
 mod console;
 mod define;
 mod event;
+mod guest_info;
 mod handover;
 mod info;
 mod job;
 mod lifecycle;
 mod lookup;
 mod machine;
+mod metadata;
 mod migrate;
 mod node;
 mod operator;
@@ -48,6 +52,7 @@ use crate::host::Host;
 use crate::listen::{Answer, Client, Encoded, Outbound, Pump};
 use crate::refuse;
 
+pub(crate) use agent::is_agents;
 pub(crate) use connect::open;
 pub(crate) use console::Consoles;
 
@@ -140,13 +145,14 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainLookupByUuid => lookup::by_uuid,
             ConnectListAllDomains => lookup::list_all,
             ConnectListDomains => lookup::list_ids,
+            ConnectListDefinedDomains => lookup::list_defined,
             ConnectNumOfDomains => lookup::number_running,
             ConnectNumOfDefinedDomains => lookup::number_defined,
 
             DomainGetXmlDesc => define::xml,
             DomainGetAutostart => define::autostart,
             DomainGetAutostartOnce => define::autostart_once,
-            DomainGetMetadata => define::metadata,
+            DomainGetMetadata => metadata::get,
 
             DomainGetState => info::state,
             DomainGetInfo => info::info,
@@ -162,7 +168,6 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainHasManagedSaveImage => info::has_managed_save,
 
             DomainGetMaxVcpus => vcpu::most,
-            DomainGetVcpusFlags => vcpu::number,
             DomainGetVcpuPinInfo => vcpu::pinning,
             DomainGetEmulatorPinInfo => vcpu::emulator_pinning,
             DomainGetIothreadInfo => vcpu::iothreads,
@@ -196,8 +201,19 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
 
             DomainDefineXml => define::define,
             DomainDefineXmlFlags => define::define_with_flags,
+            DomainUndefine => define::undefine_plain,
             DomainUndefineFlags => define::undefine,
             DomainSetAutostart => define::set_autostart,
+            DomainSetMetadata => metadata::set,
+            DomainRename => metadata::rename,
+
+            DomainSetMaxMemory => change::memory_max,
+            DomainSetMemory => change::memory_plain,
+            DomainSetMemoryFlags => change::memory,
+            DomainSetMemoryStatsPeriod => change::stats_period,
+            DomainSetVcpus => change::vcpus_plain,
+            DomainSetVcpusFlags => change::vcpus,
+            DomainSetLifecycleAction => change::lifecycle,
 
             DomainCreate => lifecycle::start,
             DomainCreateWithFlags => lifecycle::start_with_flags,
@@ -212,6 +228,7 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainResume => lifecycle::resume,
 
             DomainGetVcpus => vcpu::each,
+            DomainGetVcpusFlags => vcpu::number,
 
             ConnectGetAllDomainStats => stats::all,
             DomainBlockStats => stats::block,
@@ -220,6 +237,18 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainMemoryStats => stats::memory,
             DomainGetDiskErrors => stats::disk_errors,
             DomainStartDirtyRateCalc => stats::start_dirty_rate,
+
+            QemuDomainAgentCommand => agent::command,
+            DomainFsfreeze => agent::freeze,
+            DomainFsthaw => agent::thaw,
+            DomainGetTime => agent::time,
+            DomainSetTime => agent::set_time,
+            DomainSetUserPassword => agent::set_password,
+            DomainAuthorizedSshKeysGet => agent::ssh_keys,
+            DomainGetGuestVcpus => agent::vcpus,
+            DomainGetGuestInfo => guest_info::all,
+            DomainGetFsinfo => guest_info::filesystems_of,
+            DomainInterfaceAddresses => guest_info::addresses,
 
             DomainGetJobInfo => job::info,
             DomainGetJobStats => job::stats,

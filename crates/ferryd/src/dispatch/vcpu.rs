@@ -36,7 +36,7 @@ pub(super) fn most(context: &Context, call: DomainGetMaxVcpus) -> Result<i32, Er
 }
 
 /// How many processors are there, or could be.
-pub(super) fn number(context: &Context, call: DomainGetVcpusFlags) -> Result<i32, Error> {
+pub(super) async fn number(context: Context, call: DomainGetVcpusFlags) -> Result<i32, Error> {
     const FUNCTION: &str = "qemuDomainGetVcpusFlags";
     accept_flags(call.flags, AffectFlags::ALL.bits() | MAXIMUM | GUEST, FUNCTION)?;
     let view = context.view(&call.domain)?;
@@ -47,8 +47,7 @@ pub(super) fn number(context: &Context, call: DomainGetVcpusFlags) -> Result<i32
             let text = "vCPU count provided by the guest agent can only be requested for live domains";
             return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, text));
         }
-        let text = "QEMU guest agent is not configured";
-        return Err(Error::of(ErrorCode::ARGUMENT_UNSUPPORTED, Origin::QEMU, text));
+        return super::agent::number_of_vcpus(&view).await;
     }
     let vcpus = &domain.vcpus;
     Ok(int(if call.flags & MAXIMUM != 0 { vcpus.max } else { vcpus.current() }))

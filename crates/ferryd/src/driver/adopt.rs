@@ -136,6 +136,7 @@ impl Driver {
             events,
             monitored: true,
             run_dir,
+            agent: Arc::default(),
             next_node: record.next_node,
             autodestroy: None,
             reboot: false,

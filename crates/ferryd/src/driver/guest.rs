@@ -13,6 +13,7 @@ use ferry_rpc::values::{ShutoffReason, StoppedDetail};
 use tokio::sync::mpsc;
 
 use super::Live;
+use crate::perform::agent::Agent;
 use crate::perform::launch::Launched;
 use crate::perform::monitor::Monitor;
 use crate::perform::rundir::RunDir;
@@ -31,6 +32,8 @@ pub(crate) struct Guest {
     /// Ours to reap; `None` when an earlier daemon started it.
     pub(super) child: Option<Child>,
     pub(super) monitor: Monitor,
+    /// What its agent is spoken to with, when it has one.
+    pub(super) agent: Arc<Agent>,
     pub(super) events: mpsc::Receiver<Event>,
     /// The monitor's connection stands.
     pub(super) monitored: bool,
@@ -85,6 +88,7 @@ impl Ending {
     }
 }
 
+            agent: Arc::default(),
 impl Guest {
     /// A QEMU that this daemon has just started.
     pub(super) fn of_launch(id: i32, launched: Launched, autodestroy: Option<u64>) -> Guest {
@@ -103,6 +107,7 @@ impl Guest {
             autodestroy,
             reboot: false,
             ending: None,
+            agent: Arc::clone(&self.agent),
         }
     }
 

@@ -12,13 +12,18 @@
 
 mod admission;
 mod adopt;
+pub(crate) mod change;
 mod definition;
+mod devices;
 mod guest;
 mod job;
 mod lifecycle;
+mod memory;
+mod metadata;
 pub(crate) mod migrate;
 mod qemu_event;
 mod request;
+mod vcpus;
 mod view;
 
 use std::sync::Arc;
@@ -233,6 +238,11 @@ impl Driver {
             Request::SetAutostart { autostart, reply } => {
                 let outcome = self.set_autostart(autostart).await;
                 self.answer(reply, outcome);
+            Request::Change { change, affect, reply } => self.change(change, affect, reply).await,
+            Request::Rename { name, reply } => {
+                let outcome = self.rename(name).await;
+                self.answer(reply, outcome);
+            }
             }
             Request::JobStats { which, reply } => {
                 let outcome = self.job_stats(which).await;

@@ -34,6 +34,8 @@ impl Driver {
             }
             EventKind::BlockIoError(error) => self.handle_io_error(&error).await,
             EventKind::GuestPanicked(_) => self.handle_panic().await,
+            EventKind::VserportChange(change) => self.handle_channel(&change).await,
+            EventKind::DeviceTrayMoved(moved) => self.handle_tray(&moved).await,
             EventKind::RtcChange(change) => self.emit(DomainEvent::RtcChange { offset: change.offset }),
             EventKind::BalloonChange(bytes) => self.handle_balloon(bytes).await,
             EventKind::Powerdown
@@ -47,8 +49,6 @@ impl Driver {
             | EventKind::VncConnected(_)
             | EventKind::VncInitialized(_)
             | EventKind::VncDisconnected(_)
-            | EventKind::VserportChange(_)
-            | EventKind::DeviceTrayMoved(_)
             | EventKind::NicRxFilterChanged(_)
             | EventKind::MemoryDeviceSizeChange(_)
             | EventKind::JobStatusChange(_)

@@ -10,12 +10,13 @@ use ferry_migration::message::Word;
 use ferry_migration::stats::JobStats;
 use ferry_migration::{GuestIs, MigrationId, Secret};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
-use ferry_rpc::flags::{DestroyFlags, ShutdownFlags, StartFlags, UndefineFlags};
+use ferry_rpc::flags::{AffectFlags, DestroyFlags, ShutdownFlags, StartFlags, UndefineFlags};
 use ferry_rpc::proto::DomainRef;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::View;
+use super::change::Change;
 use super::migrate::MigrateRequest;
 use crate::listen::Client;
 use crate::restart::Found;
@@ -50,6 +51,10 @@ pub(crate) enum Request {
     Resume { reply: Reply<()> },
     /// Start, or no longer start, the domain with the host.
     SetAutostart { autostart: bool, reply: Reply<()> },
+    /// Change the running guest, the kept definition, or both.
+    Change { change: Change, affect: AffectFlags, reply: Reply<()> },
+    /// Give the domain another name.
+    Rename { name: String, reply: Reply<()> },
     /// What the present job has done so far, or what the last one did in all.
     JobStats { which: WhichJob, reply: Reply<Option<JobStats>> },
     /// Give up the present job.

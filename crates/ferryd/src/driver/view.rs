@@ -9,6 +9,7 @@ use ferry_rpc::proto::DomainRef;
 use ferry_rpc::values::DomainState;
 use uuid::Uuid;
 
+use crate::perform::agent::Agent;
 use crate::perform::monitor::Monitor;
 use crate::process::Process;
 
@@ -48,6 +49,8 @@ pub(crate) struct Live {
     pub(crate) process: Process,
     /// For questions that change nothing.
     pub(crate) monitor: Monitor,
+    /// For what the guest's agent does.
+    pub(crate) agent: Arc<Agent>,
 }
 
 impl View {

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ferry_domxml::chardev::{Backend, ChardevSource, Log, SocketMode};
+use ferry_domxml::chardev::{Backend, ChannelState, ChardevSource, Log, SocketMode};
 use ferry_domxml::display::{Graphics, Listen};
 use ferry_domxml::interface::Network;
 use ferry_domxml::{Domain, OnOff, YesNo};
@@ -339,6 +339,10 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
         || devices.channels.iter().any(|channel| has_terminal(&channel.source))
         || devices.consoles.iter().any(|console| has_terminal(&console.source));
     let introduced = async {
+        // No guest has a channel open before it runs.
+        for channel in &mut domain.devices.channels {
+            channel.target.state = Some(ChannelState::Disconnected);
+        }
         if asks {
             let chardevs = monitor.execute(&QueryChardev).await?;
             fill_in_terminals(&mut domain, &chardevs);

@@ -1,6 +1,7 @@
 //! Effects on the world: processes, monitors, images, interfaces. Called by drivers, `probe` and `restart`.
 
 pub(crate) mod activate;
+pub(crate) mod agent;
 pub(crate) mod images;
 pub(crate) mod launch;
 pub(crate) mod monitor;

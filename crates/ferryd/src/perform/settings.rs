@@ -24,7 +24,7 @@ pub(crate) async fn apply(monitor: &Monitor, domain: &Domain) -> Result<(), Moni
         }
     }
     if domain.on_reboot == Some(OnEvent::Destroy) {
-        monitor.execute(&SetAction { reboot: "shutdown" }).await?;
+        on_reboot(monitor, domain).await?;
     }
     if let Some(balloon) = &domain.devices.memballoon
         && let (Some(period_s), Some(alias)) = (balloon.stats_period_s, &balloon.info.alias)
@@ -39,7 +39,15 @@ pub(crate) async fn apply(monitor: &Monitor, domain: &Domain) -> Result<(), Moni
     Ok(())
 }
 
-/// A guest that reboots powers off instead, and its end is then handled as such.
+/// Tells QEMU what to do when the guest reboots. One that is to end powers off instead, and its end is then handled as such.
+///
+/// # Errors
+/// QEMU refuses.
+pub(crate) async fn on_reboot(monitor: &Monitor, domain: &Domain) -> Result<(), MonitorError> {
+    let ends = domain.on_reboot == Some(OnEvent::Destroy);
+    monitor.execute(&SetAction { reboot: if ends { "shutdown" } else { "reset" } }).await.map(drop)
+}
+
 #[derive(Serialize)]
 struct SetAction {
     reboot: &'static str,

@@ -21,6 +21,8 @@ plain_commands! {
     SystemWakeup = "system_wakeup" -> Nothing;
     /// Raises a non-maskable interrupt.
     InjectNmi = "inject-nmi" -> Nothing;
+    /// Ticks that the guest has missed are not made up for.
+    RtcResetReinjection = "rtc-reset-reinjection" -> Nothing;
     /// The CPUs and their host threads, without disturbing them.
     QueryCpusFast = "query-cpus-fast" -> Vec<Cpu>;
     /// The places for CPUs, used or free.

@@ -19,6 +19,7 @@ procedures! {
     Remote 10 DomainCreateXml = domain_create_xml, Low, None, [write DOMAIN "virDomainCreateXML"];
     Remote 11 DomainDefineXml = domain_define_xml, High, None, [write DOMAIN "virDomainDefineXML"];
     Remote 12 DomainDestroy = domain_destroy, High, None, [write DOMAIN "virDomainDestroy"];
+    Remote 13 DomainDetachDevice = domain_detach_device, Low, None, [write DOMAIN "virDomainDetachDevice"];
     Remote 14 DomainGetXmlDesc = domain_get_xml_desc, Low, None, [read];
     Remote 15 DomainGetAutostart = domain_get_autostart, High, None, [read];
     Remote 16 DomainGetInfo = domain_get_info, Low, None, [read];
@@ -26,6 +27,7 @@ procedures! {
     Remote 18 DomainGetMaxVcpus = domain_get_max_vcpus, High, None, [read];
     Remote 19 DomainGetOsType = domain_get_os_type, High, None, [read];
     Remote 20 DomainGetVcpus = domain_get_vcpus, High, None, [read];
+    Remote 21 ConnectListDefinedDomains = connect_list_defined_domains, High, None, [read];
     Remote 22 DomainLookupById = domain_lookup_by_id, High, None, [read];
     Remote 23 DomainLookupByName = domain_lookup_by_name, High, None, [read];
     Remote 24 DomainLookupByUuid = domain_lookup_by_uuid, High, None, [read];
@@ -34,8 +36,12 @@ procedures! {
     Remote 27 DomainReboot = domain_reboot, Low, None, [write DOMAIN "virDomainReboot"];
     Remote 28 DomainResume = domain_resume, Low, None, [write DOMAIN "virDomainResume"];
     Remote 29 DomainSetAutostart = domain_set_autostart, High, None, [write DOMAIN "virDomainSetAutostart"];
+    Remote 30 DomainSetMaxMemory = domain_set_max_memory, High, None, [write DOMAIN "virDomainSetMaxMemory"];
+    Remote 31 DomainSetMemory = domain_set_memory, Low, None, [write DOMAIN "virDomainSetMemory"];
+    Remote 32 DomainSetVcpus = domain_set_vcpus, Low, None, [write DOMAIN "virDomainSetVcpus"];
     Remote 33 DomainShutdown = domain_shutdown, Low, None, [write DOMAIN "virDomainShutdown"];
     Remote 34 DomainSuspend = domain_suspend, Low, None, [write DOMAIN "virDomainSuspend"];
+    Remote 35 DomainUndefine = domain_undefine, High, None, [write DOMAIN "virDomainUndefine"];
     Remote 37 ConnectListDomains = connect_list_domains, High, None, [read];
     Remote 43 NetworkGetXmlDesc = network_get_xml_desc, High, None, [read];
     Remote 44 NetworkGetAutostart = network_get_autostart, High, None, [read];
@@ -219,6 +225,7 @@ procedures! {
     Remote 332 DomainEventCallbackPmsuspendDisk = domain_event_callback_pmsuspend_disk, Low, None, [event];
     Remote 333 DomainEventCallbackDeviceRemoved = domain_event_callback_device_removed, Low, None, [event];
     Remote 335 DomainFsfreeze = domain_fsfreeze, Low, None, [write DOMAIN "virDomainFSFreeze"];
+    Remote 336 DomainFsthaw = domain_fsthaw, Low, None, [write DOMAIN "virDomainFSThaw"];
     Remote 337 DomainGetTime = domain_get_time, Low, None, [write DOMAIN "virDomainGetTime"];
     Remote 338 DomainSetTime = domain_set_time, Low, None, [write DOMAIN "virDomainSetTime"];
     Remote 339 DomainEventBlockJob2 = domain_event_block_job_2, Low, None, [event];

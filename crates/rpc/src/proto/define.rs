@@ -27,6 +27,11 @@ calls! {
         autostart: bool,
     } -> ();
 
+    /// As [`DomainUndefineFlags`], without flags.
+    DomainUndefine {
+        domain: DomainRef,
+    } -> ();
+
     /// Forgets a definition. A running guest goes on without one.
     DomainUndefineFlags {
         domain: DomainRef,

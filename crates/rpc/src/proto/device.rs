@@ -11,6 +11,11 @@ calls! {
         xml: String,
     } -> ();
 
+    DomainDetachDevice {
+        domain: DomainRef,
+        xml: String,
+    } -> ();
+
     DomainAttachDeviceFlags {
         domain: DomainRef,
         xml: String,

@@ -14,6 +14,12 @@ calls! {
         flags: u32,
     } -> i32;
 
+    DomainFsthaw {
+        domain: DomainRef,
+        mountpoints: Vec<String> as Array<256>,
+        flags: u32,
+    } -> i32;
+
     DomainGetTime {
         domain: DomainRef,
         flags: u32,

@@ -26,6 +26,10 @@ calls! {
 
     ConnectNumOfDefinedDomains {} -> i32;
 
+    ConnectListDefinedDomains {
+        maxnames: i32,
+    } -> ConnectListDefinedDomainsReply;
+
     ConnectListDomains {
         maxids: i32,
     } -> ConnectListDomainsReply;
@@ -42,6 +46,10 @@ calls! {
 parts! {
     pub struct ConnectListDomainsReply {
         pub ids: Vec<i32> as Array<16384>,
+    }
+
+    pub struct ConnectListDefinedDomainsReply {
+        pub names: Vec<String> as Array<16384>,
     }
 
     pub struct ConnectListAllDomainsReply {

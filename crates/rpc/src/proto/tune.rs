@@ -9,6 +9,23 @@ use crate::flags::AffectFlags;
 use crate::typed_param::TypedParam;
 
 calls! {
+    /// KiB.
+    DomainSetMaxMemory {
+        domain: DomainRef,
+        memory: u64,
+    } -> ();
+
+    /// KiB.
+    DomainSetMemory {
+        domain: DomainRef,
+        memory: u64,
+    } -> ();
+
+    DomainSetVcpus {
+        domain: DomainRef,
+        nvcpus: u32,
+    } -> ();
+
     DomainPinVcpu {
         domain: DomainRef,
         vcpu: u32,
