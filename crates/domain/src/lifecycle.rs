@@ -39,8 +39,11 @@ pub enum Happening {
     Resumed(RunningReason),
     /// The CPUs stopped, for this reason.
     Stopped(PausedReason),
-    /// The guest has powered off by itself or was asked to.
-    PoweredOff,
+    /// The machine is off: the guest's own doing, or the host's.
+    PoweredOff {
+        /// The guest did it.
+        by_guest: bool,
+    },
     /// The guest's kernel has panicked; QEMU lives.
     Panicked,
     /// The guest sleeps in memory, or on disk.
@@ -115,16 +118,17 @@ impl Lifecycle {
                 PausedReason::MIGRATION | PausedReason::POSTCOPY | PausedReason::POSTCOPY_FAILED => {
                     (State::Paused(reason), vec![Event::Suspended(suspended_detail(reason))])
                 }
-                PausedReason::USER => (State::Paused(reason), Vec::new()),
+                PausedReason::USER | PausedReason::API_ERROR => (State::Paused(reason), Vec::new()),
                 _ => return (self, Vec::new()),
             },
             (_, Happening::Stopped(reason)) => {
                 (State::Paused(reason), vec![Event::Suspended(suspended_detail(reason))])
             }
 
-            (State::InShutdown(_), Happening::PoweredOff) => return (self, Vec::new()),
-            (_, Happening::PoweredOff) => {
-                (State::InShutdown(ShutdownReason::USER), vec![Event::Shutdown(ShutdownDetail::GUEST)])
+            (State::InShutdown(_), Happening::PoweredOff { .. }) => return (self, Vec::new()),
+            (_, Happening::PoweredOff { by_guest }) => {
+                let detail = if by_guest { ShutdownDetail::GUEST } else { ShutdownDetail::HOST };
+                (State::InShutdown(ShutdownReason::USER), vec![Event::Shutdown(detail)])
             }
             (State::Crashed(_), Happening::Panicked) => return (self, Vec::new()),
             (_, Happening::Panicked) => {
@@ -202,7 +206,9 @@ mod tests {
         (told, life.state())
     }
 
-    use Happening::{Ended, Launched, LaunchedIncoming, PoweredOff, Resumed, StartedPaused, Stopped};
+    use Happening::{Ended, Launched, LaunchedIncoming, Resumed, StartedPaused, Stopped};
+
+    const POWERED_OFF: Happening = Happening::PoweredOff { by_guest: true };
 
     #[test]
     fn a_plain_start_tells_resumed_before_started() {
@@ -250,7 +256,7 @@ mod tests {
     fn what_is_late_or_repeated_tells_nothing() {
         let (told, state) = life(&[
             Resumed(RunningReason::UNPAUSED),
-            PoweredOff,
+            POWERED_OFF,
             Launched,
             Launched,
             Resumed(RunningReason::BOOTED),
@@ -268,7 +274,7 @@ mod tests {
     #[test]
     fn a_guest_that_powers_off_ends_as_shut_down() {
         let (told, state) =
-            life(&[Launched, Resumed(RunningReason::BOOTED), PoweredOff, Ended(ShutoffReason::SHUTDOWN)]);
+            life(&[Launched, Resumed(RunningReason::BOOTED), POWERED_OFF, Ended(ShutoffReason::SHUTDOWN)]);
         assert_eq!(told[2..], [(6, 1), (5, 0)]);
         assert_eq!(state, State::ShutOff(ShutoffReason::SHUTDOWN));
     }

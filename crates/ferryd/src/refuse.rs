@@ -7,12 +7,12 @@ use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
 
+use ferry_domain::State;
 use ferry_domxml::abi::AbiMismatch;
 use ferry_domxml::{Domain, FormatOptions, ParseError};
 use ferry_qemu::blockgraph::ChainError;
 use ferry_qemu::command_line::{CommandLine, CommandLineError};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
-use ferry_rpc::values::DomainState;
 use ferry_store::{Definition, GuestRecord};
 use uuid::Uuid;
 
@@ -159,13 +159,7 @@ pub(crate) fn definition_record(uuid: Uuid, domain: &Domain, autostart: bool) ->
 }
 
 /// What is kept of a running guest.
-pub(crate) fn guest_record(
-    uuid: Uuid,
-    guest: &Guest,
-    state: DomainState,
-    reason: i32,
-    transient: bool,
-) -> GuestRecord {
+pub(crate) fn guest_record(uuid: Uuid, guest: &Guest, state: State, transient: bool) -> GuestRecord {
     let identity = guest.process.identity();
     let options = FormatOptions { inactive: false, secure: true, migratable: false };
     GuestRecord {
@@ -178,8 +172,8 @@ pub(crate) fn guest_record(
         boot_id: identity.boot_id.clone(),
         run_dir: guest.run_dir.path().to_owned(),
         xml: guest.domain.format(options),
-        state: state.0,
-        reason,
+        state: state.numbers().0.0,
+        reason: state.numbers().1,
         transient,
         next_node: guest.next_node,
         driver: serde_json::Value::Null,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ferry_client::{Connection, OpenOptions};
-use ferry_domain::{Admission, JobSlot, Operation, State, job::Holder};
+use ferry_domain::{Admission, JobSlot, Operation, job::Holder};
 use ferry_migration::Standing;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::values::DomainState;
@@ -27,9 +27,7 @@ impl Driver {
                 format!("QEMU of domain '{}' lives and does not answer; it is being tried again", self.name);
             return Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text));
         }
-        let state = State::from_numbers(self.state, self.reason);
-        let state = state.unwrap_or(State::ShutOff(ferry_rpc::values::ShutoffReason::UNKNOWN));
-        match self.slot().admit(operation, state, self.standing()) {
+        match self.slot().admit(operation, self.state(), self.standing()) {
             Admission::Accept => Ok(true),
             Admission::Ignore => Ok(false),
             Admission::Refuse(refusal) => Err(refusal.to_error(&self.name)),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_domain::{Lifecycle, State};
 use ferry_domxml::Domain;
 use ferry_qmp::Event;
 
 use ferry_qmp::commands::progress::{MigrationInfo, QueryMigrate};
 use ferry_qmp::commands::run::{QueryStatus, RunState, Status};
 use ferry_rpc::error::Error;
-use ferry_rpc::values::{DomainState, PausedReason, RunningReason, ShutoffReason};
+use ferry_rpc::values::{CrashedReason, DomainState, PausedReason, RunningReason, ShutoffReason};
 use ferry_store::GuestRecord;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -82,12 +83,14 @@ impl Driver {
                 Reached::Gone => self.settle_gone(record).await?,
                 Reached::Answers(guest, says) => {
                     self.guest = Some(*guest);
-                    self.adopt_state(&says.status, DomainState(record.state), record.reason).await;
+                    self.adopt_devices().await;
+                    let recorded = State::from_numbers(DomainState(record.state), record.reason);
+                    self.adopt_state(&says.status, recorded).await;
                     doing = Some(says);
                 }
                 Reached::Silent(why) => {
                     tracing::error!(domain = %self.name, pid = record.pid, why, "QEMU lives and does not answer; trying again");
-                    self.set_state(DomainState::PAUSED, PausedReason::UNKNOWN.0);
+                    self.life = Lifecycle::found(State::Paused(PausedReason::UNKNOWN));
                     self.silent = Some(Silent { found, again: Instant::now() + REACH_PAUSE });
                     return Ok(());
                 }
@@ -104,7 +107,7 @@ impl Driver {
         RunDir::existing(record.run_dir.clone()).remove();
         let uuid = self.uuid;
         self.host.store(move |store| store.remove_guest(uuid)).await?;
-        self.set_state(DomainState::SHUTOFF, ShutoffReason::CRASHED.0);
+        self.life = Lifecycle::found(State::ShutOff(ShutoffReason::CRASHED));
         Ok(())
     }
 
@@ -133,10 +136,10 @@ impl Driver {
             process,
             child: None,
             monitor,
+            agent: Arc::default(),
             events,
             monitored: true,
             run_dir,
-            agent: Arc::default(),
             next_node: record.next_node,
             autodestroy: None,
             reboot: false,
@@ -146,25 +149,20 @@ impl Driver {
     }
 
     /// QEMU says what the guest does; the record says why, when the two agree.
-    async fn adopt_state(&mut self, status: &Status, recorded: DomainState, reason: i32) {
-        if status.running {
-            let known = recorded == DomainState::RUNNING;
-            let reason = if known { reason } else { RunningReason::UNKNOWN.0 };
-            return self.set_state(DomainState::RUNNING, reason);
-        }
-        match status.status {
-            RunState::Shutdown => {
-                // The guest powered off while no daemon watched.
-                self.end_guest(Ending::Shutdown).await;
-            }
-            RunState::IoError => self.set_state(DomainState::PAUSED, PausedReason::IOERROR.0),
-            RunState::Watchdog => self.set_state(DomainState::PAUSED, PausedReason::WATCHDOG.0),
-            RunState::GuestPanicked => self.set_state(DomainState::CRASHED, 1),
-            _ => {
-                let known = recorded == DomainState::PAUSED && reason != PausedReason::STARTING_UP.0;
-                let reason = if known { reason } else { PausedReason::UNKNOWN.0 };
-                self.set_state(DomainState::PAUSED, reason);
-            }
+    async fn adopt_state(&mut self, status: &Status, recorded: Option<State>) {
+        let state = match (&status.status, recorded) {
+            (_, Some(State::Running(reason))) if status.running => State::Running(reason),
+            _ if status.running => State::Running(RunningReason::UNKNOWN),
+            (RunState::IoError, _) => State::Paused(PausedReason::IOERROR),
+            (RunState::Watchdog, _) => State::Paused(PausedReason::WATCHDOG),
+            (RunState::GuestPanicked, _) => State::Crashed(CrashedReason::PANICKED),
+            (_, Some(State::Paused(reason))) if reason != PausedReason::STARTING_UP => State::Paused(reason),
+            _ => State::Paused(PausedReason::UNKNOWN),
+        };
+        self.life = Lifecycle::found(state);
+        if status.status == RunState::Shutdown {
+            // The guest powered off while no daemon watched.
+            self.end_guest(Ending::Shutdown).await;
         }
     }
 }

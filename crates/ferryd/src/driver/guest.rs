@@ -9,7 +9,7 @@ use std::time::Duration;
 use ferry_domxml::Domain;
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qmp::Event;
-use ferry_rpc::values::{ShutoffReason, StoppedDetail};
+use ferry_rpc::values::ShutoffReason;
 use tokio::sync::mpsc;
 
 use super::Live;
@@ -76,19 +76,8 @@ impl Ending {
             Ending::Failed => ShutoffReason::FAILED,
         }
     }
-
-    /// `Stopped …`. A QEMU that died shows as failed, as with stock.
-    pub(super) fn detail(self) -> StoppedDetail {
-        match self {
-            Ending::Shutdown => StoppedDetail::SHUTDOWN,
-            Ending::Destroyed => StoppedDetail::DESTROYED,
-            Ending::Migrated => StoppedDetail::MIGRATED,
-            Ending::Crashed | Ending::Failed => StoppedDetail::FAILED,
-        }
-    }
 }
 
-            agent: Arc::default(),
 impl Guest {
     /// A QEMU that this daemon has just started.
     pub(super) fn of_launch(id: i32, launched: Launched, autodestroy: Option<u64>) -> Guest {
@@ -99,6 +88,7 @@ impl Guest {
             process: launched.process,
             child: Some(launched.child),
             monitor: launched.monitor,
+            agent: Arc::default(),
             events: launched.events,
             monitored: true,
             run_dir: launched.run_dir,
@@ -107,7 +97,6 @@ impl Guest {
             autodestroy,
             reboot: false,
             ending: None,
-            agent: Arc::clone(&self.agent),
         }
     }
 
@@ -118,6 +107,7 @@ impl Guest {
             domain: Arc::clone(&self.domain),
             process: self.process.clone(),
             monitor: self.monitor.clone(),
+            agent: Arc::clone(&self.agent),
         }
     }
 

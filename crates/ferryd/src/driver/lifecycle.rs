@@ -3,15 +3,13 @@
 //! Every change that must survive a crash is recorded before it is answered; before a CPU may run, the guest is in
 //! the store, so that no QEMU runs that a restarted daemon does not know.
 
-use ferry_domain::Operation;
+use ferry_domain::{Happening, Lifecycle, Operation, State};
 use ferry_domxml::Domain;
 use ferry_qmp::commands::run::{Cont, Stop, SystemPowerdown, SystemReset};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{DestroyFlags, ShutdownFlags, StartFlags};
 use ferry_rpc::proto::DomainRef;
-use ferry_rpc::values::{
-    DomainState, LifecycleEvent, PausedReason, ResumedDetail, RunningReason, StartedDetail, SuspendedDetail,
-};
+use ferry_rpc::values::RunningReason;
 
 use super::guest::{Ending, Guest};
 use super::{Driver, Reply, Request, answer};
@@ -49,10 +47,14 @@ impl Driver {
     async fn boot(&mut self, domain: Domain, flags: StartFlags, client: Client) -> Result<DomainRef, Error> {
         let autodestroy = flags.contains(StartFlags::AUTODESTROY).then(|| client.id());
         let id = self.host.registry.next_id();
-        let launched = launch::launch(&self.host, domain, id, launch::new_launch_id(), Purpose::Boot).await?;
+        let launched = launch::launch(&self.host, domain, id, launch::new_launch_id(), Purpose::Boot).await;
+        let launched = launched.inspect_err(|_| {
+            // It never came to be, so nobody is told of its end.
+            self.life = Lifecycle::found(State::ShutOff(Ending::Failed.reason()));
+        })?;
         self.guest = Some(Guest::of_launch(id, launched, autodestroy));
         self.moved_to = None;
-        self.set_state(DomainState::PAUSED, PausedReason::STARTING_UP.0);
+        self.happen(Happening::Launched);
         if let Err(error) = self.bring_up(flags).await {
             self.end_guest(Ending::Failed).await;
             return Err(error);
@@ -66,18 +68,12 @@ impl Driver {
     async fn bring_up(&mut self, flags: StartFlags) -> Result<(), Error> {
         self.record_guest().await?;
         if flags.contains(StartFlags::PAUSED) {
-            self.set_state(DomainState::PAUSED, PausedReason::USER.0);
-            self.record_guest().await?;
-            self.emit_lifecycle(LifecycleEvent::STARTED, StartedDetail::BOOTED.0);
-            self.emit_lifecycle(LifecycleEvent::SUSPENDED, SuspendedDetail::PAUSED.0);
-            return Ok(());
+            self.happen(Happening::StartedPaused);
+            return self.record_guest().await;
         }
         self.running()?.monitor.execute(&Cont).await.map_err(refuse::monitor)?;
-        self.set_state(DomainState::RUNNING, RunningReason::BOOTED.0);
-        self.record_guest().await?;
-        self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::UNPAUSED.0);
-        self.emit_lifecycle(LifecycleEvent::STARTED, StartedDetail::BOOTED.0);
-        Ok(())
+        self.happen(Happening::Resumed(RunningReason::BOOTED));
+        self.record_guest().await
     }
 
     /// Ends the guest. In the middle of a migration the machine decides what that means.
@@ -142,25 +138,21 @@ impl Driver {
         let monitor = self.running()?.monitor.clone();
         monitor.execute(&Stop).await.map_err(refuse::monitor)?;
         let reason = self.note_suspended();
-        self.set_state(DomainState::PAUSED, reason.0);
-        self.record_guest().await?;
-        self.emit_lifecycle(LifecycleEvent::SUSPENDED, SuspendedDetail::PAUSED.0);
-        Ok(())
+        self.happen(Happening::Stopped(reason));
+        self.record_guest().await
     }
 
     /// Lets the CPUs run.
     pub(super) async fn resume(&mut self) -> Result<(), Error> {
         self.admit(Operation::Resume)?;
         let monitor = self.running()?.monitor.clone();
-        if self.state != DomainState::PAUSED {
+        if !matches!(self.state(), State::Paused(_)) {
             let text = "domain is not paused";
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
         }
         monitor.execute(&Cont).await.map_err(refuse::monitor)?;
-        self.set_state(DomainState::RUNNING, RunningReason::UNPAUSED.0);
-        self.record_guest().await?;
-        self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::UNPAUSED.0);
-        Ok(())
+        self.happen(Happening::Resumed(RunningReason::UNPAUSED));
+        self.record_guest().await
     }
 
     /// The running guest.
@@ -171,18 +163,10 @@ impl Driver {
         self.guest.as_ref().ok_or_else(refuse::not_running)
     }
 
-    /// What the domain does, and why.
-    pub(super) fn set_state(&mut self, state: DomainState, reason: i32) {
-        if (self.state, self.reason) != (state, reason) {
-            tracing::info!(domain = %self.name, ?state, reason, "state");
-            (self.state, self.reason) = (state, reason);
-        }
-    }
-
     /// Writes down the running guest as it stands.
     pub(super) async fn record_guest(&self) -> Result<(), Error> {
         let Some(guest) = &self.guest else { return Ok(()) };
-        let record = refuse::guest_record(self.uuid, guest, self.state, self.reason, self.config.is_none());
+        let record = refuse::guest_record(self.uuid, guest, self.state(), self.config.is_none());
         self.host.store(move |store| store.save_guest(&record)).await
     }
 
@@ -200,8 +184,7 @@ impl Driver {
         let uuid = self.uuid;
         // A record that stays behind is found to be without a process at the next start.
         let _ = self.host.store(move |store| store.remove_guest(uuid)).await;
-        self.set_state(DomainState::SHUTOFF, ending.reason().0);
-        self.emit_lifecycle(LifecycleEvent::STOPPED, ending.detail().0);
+        self.happen(Happening::Ended(ending.reason()));
     }
 
     /// Has this driver told when `client` goes away.

@@ -29,12 +29,13 @@ mod view;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ferry_domain::{Happening, Lifecycle, State};
 use ferry_domxml::Domain;
 use ferry_migration::message::Word;
 use ferry_migration::stats::JobStats;
 use ferry_migration::{Epoch, policy, source};
 use ferry_qmp::Event;
-use ferry_rpc::values::{DomainState, LifecycleEvent, ShutoffReason};
+use ferry_rpc::values::LifecycleEvent;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
@@ -59,8 +60,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         published,
         config: None,
         autostart: false,
-        state: DomainState::SHUTOFF,
-        reason: ShutoffReason::UNKNOWN.0,
+        life: Lifecycle::default(),
         guest: None,
         silent: None,
         migration: None,
@@ -92,8 +92,7 @@ pub(crate) struct Driver {
     published: watch::Sender<Arc<View>>,
     config: Option<Arc<Domain>>,
     autostart: bool,
-    state: DomainState,
-    reason: i32,
+    life: Lifecycle,
     guest: Option<Guest>,
     /// A QEMU that was found alive and does not answer.
     silent: Option<adopt::Silent>,
@@ -238,11 +237,11 @@ impl Driver {
             Request::SetAutostart { autostart, reply } => {
                 let outcome = self.set_autostart(autostart).await;
                 self.answer(reply, outcome);
+            }
             Request::Change { change, affect, reply } => self.change(change, affect, reply).await,
             Request::Rename { name, reply } => {
                 let outcome = self.rename(name).await;
                 self.answer(reply, outcome);
-            }
             }
             Request::JobStats { which, reply } => {
                 let outcome = self.job_stats(which).await;
@@ -276,11 +275,12 @@ impl Driver {
     /// Shows the world how the domain stands now.
     fn publish(&mut self) {
         let doubt = self.migration.as_ref().and_then(migrate::Migration::doubt);
+        let (state, reason) = self.life.state().numbers();
         let view = View {
             uuid: self.uuid,
             name: self.name.clone(),
-            state: self.state,
-            reason: self.reason,
+            state,
+            reason,
             config: self.config.clone(),
             live: self.guest.as_ref().map(Guest::live),
             autostart: self.autostart,
@@ -309,6 +309,25 @@ impl Driver {
         self.publish();
         let reference = self.published.borrow().reference();
         self.host.events.emit(&reference, event);
+    }
+
+    /// Something happened to the guest: its state changes, and those who listen are told.
+    fn happen(&mut self, happening: Happening) {
+        let before = self.life.state();
+        let (life, events) = self.life.step(happening);
+        self.life = life;
+        if life.state() != before {
+            tracing::info!(domain = %self.name, from = ?before, to = ?life.state(), "state");
+        }
+        for event in events {
+            let (event, detail) = event.numbers();
+            self.emit_lifecycle(event, detail);
+        }
+    }
+
+    /// What the guest is doing, and why.
+    fn state(&self) -> State {
+        self.life.state()
     }
 
     fn emit_lifecycle(&mut self, event: LifecycleEvent, detail: i32) {

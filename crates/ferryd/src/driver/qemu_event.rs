@@ -3,13 +3,11 @@
 //! An event that a command of ours caused finds the state as it says already and changes nothing; what is left is
 //! the guest's or QEMU's own doing. What a migration makes of an event stands in [`super::migrate`].
 
+use ferry_domain::{Happening, State};
 use ferry_domxml::{OnCrash, OnEvent};
 use ferry_qmp::commands::run::{Cont, SystemReset};
 use ferry_qmp::{Event, EventKind, ShutdownCause, ShutdownReason};
-use ferry_rpc::values::{
-    CrashedDetail, CrashedReason, DomainState, IoErrorAction, LifecycleEvent, PausedReason, ResumedDetail,
-    RunningReason, ShutdownDetail, SuspendedDetail,
-};
+use ferry_rpc::values::{IoErrorAction, PausedReason, RunningReason};
 
 use super::Driver;
 use super::guest::Ending;
@@ -34,10 +32,10 @@ impl Driver {
             }
             EventKind::BlockIoError(error) => self.handle_io_error(&error).await,
             EventKind::GuestPanicked(_) => self.handle_panic().await,
-            EventKind::VserportChange(change) => self.handle_channel(&change).await,
-            EventKind::DeviceTrayMoved(moved) => self.handle_tray(&moved).await,
             EventKind::RtcChange(change) => self.emit(DomainEvent::RtcChange { offset: change.offset }),
             EventKind::BalloonChange(bytes) => self.handle_balloon(bytes).await,
+            EventKind::VserportChange(change) => self.handle_channel(&change).await,
+            EventKind::DeviceTrayMoved(moved) => self.handle_tray(&moved).await,
             EventKind::Powerdown
             | EventKind::Suspend
             | EventKind::SuspendDisk
@@ -62,17 +60,16 @@ impl Driver {
 
     /// The CPUs have stopped and no command of ours has done it.
     async fn handle_stop(&mut self) {
-        if self.state != DomainState::RUNNING {
+        if !matches!(self.state(), State::Running(_)) {
             return;
         }
-        let (reason, detail) = if self.is_migrating() {
+        let reason = if self.is_migrating() {
             self.note_stopped();
-            (PausedReason::MIGRATION, SuspendedDetail::MIGRATED)
+            PausedReason::MIGRATION
         } else {
-            (PausedReason::UNKNOWN, SuspendedDetail::PAUSED)
+            PausedReason::UNKNOWN
         };
-        self.set_state(DomainState::PAUSED, reason.0);
-        self.emit_lifecycle(LifecycleEvent::SUSPENDED, detail.0);
+        self.happen(Happening::Stopped(reason));
     }
 
     /// The CPUs run and no command of ours has done it.
@@ -80,12 +77,11 @@ impl Driver {
         if self.is_migrating() {
             return self.handle_migration_resume().await;
         }
-        if self.state != DomainState::PAUSED {
+        if !matches!(self.state(), State::Paused(_)) {
             return;
         }
-        self.set_state(DomainState::RUNNING, RunningReason::UNPAUSED.0);
+        self.happen(Happening::Resumed(RunningReason::UNPAUSED));
         self.record_or_warn().await;
-        self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::UNPAUSED.0);
     }
 
     /// The machine is off, with QEMU still there (`-no-shutdown`).
@@ -105,9 +101,7 @@ impl Driver {
             return self.start_over().await;
         }
         guest.ending = Some(Ending::Shutdown);
-        self.set_state(DomainState::SHUTDOWN, 0);
-        let detail = if cause.guest { ShutdownDetail::GUEST } else { ShutdownDetail::HOST };
-        self.emit_lifecycle(LifecycleEvent::SHUTDOWN, detail.0);
+        self.happen(Happening::PoweredOff { by_guest: cause.guest });
         if let Some(guest) = &self.guest {
             guest.process.terminate();
         }
@@ -125,14 +119,11 @@ impl Driver {
             tracing::error!(domain = %self.name, %error, "the guest could not be started over");
             return self.end_guest(Ending::Failed).await;
         }
-        if self.state != DomainState::RUNNING {
-            self.set_state(DomainState::RUNNING, RunningReason::BOOTED.0);
-        }
+        self.happen(Happening::Resumed(RunningReason::BOOTED));
     }
 
     async fn handle_panic(&mut self) {
-        self.set_state(DomainState::CRASHED, CrashedReason::PANICKED.0);
-        self.emit_lifecycle(LifecycleEvent::CRASHED, CrashedDetail::PANICKED.0);
+        self.happen(Happening::Panicked);
         let Some(guest) = &self.guest else { return };
         match guest.domain.on_crash.unwrap_or(OnCrash::Destroy) {
             OnCrash::Preserve => self.record_or_warn().await,
@@ -156,10 +147,9 @@ impl Driver {
             action,
             reason: if error.nospace == Some(true) { "enospc".to_owned() } else { String::new() },
         });
-        if stops && self.state == DomainState::RUNNING {
-            self.set_state(DomainState::PAUSED, PausedReason::IOERROR.0);
+        if stops && matches!(self.state(), State::Running(_)) {
+            self.happen(Happening::Stopped(PausedReason::IOERROR));
             self.record_or_warn().await;
-            self.emit_lifecycle(LifecycleEvent::SUSPENDED, SuspendedDetail::IOERROR.0);
             self.handle_migration_io_error().await;
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ferry_domain::Operation;
+use ferry_domain::{Happening, Operation};
 use ferry_domxml::Domain;
 use ferry_migration::cookie::Says;
 use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, Ended, Fate, Input, Report};
@@ -25,10 +25,7 @@ use ferry_qmp::commands::migration::{
 use ferry_qmp::commands::run::{Cont, QueryStatus, RunState};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::values::{
-    DefinedDetail, DomainState, LifecycleEvent, PausedReason, ResumedDetail, RunningReason, StartedDetail,
-    SuspendedDetail,
-};
+use ferry_rpc::values::{DefinedDetail, LifecycleEvent, PausedReason, RunningReason, SuspendedDetail};
 use tokio::time::Instant;
 
 use super::{Arrived, Conversation, DOUBT_AFTER, Migration, Names, Offline, Pending, Prepared, cookies};
@@ -386,7 +383,7 @@ impl Driver {
         let id = self.host.registry.next_id();
         let launched = launch::launch(&self.host, definition, id, launch_id, Purpose::Incoming).await?;
         self.guest = Some(Guest::of_launch(id, launched, None));
-        self.set_state(DomainState::PAUSED, PausedReason::MIGRATION.0);
+        self.happen(Happening::LaunchedIncoming);
         // From here on a restarted daemon knows the process.
         self.record_guest().await?;
         let switched = [(MigrationCapability::Events, true), (MigrationCapability::LateBlockActivate, true)];
@@ -402,7 +399,6 @@ impl Driver {
                 uri::uri_out(incoming.parameters.migrate_uri.as_deref(), uri.as_ref(), &host, number);
             incoming.port = port;
         }
-        self.emit_lifecycle(LifecycleEvent::STARTED, StartedDetail::MIGRATED.0);
         Ok(())
     }
 
@@ -533,11 +529,10 @@ impl Driver {
         let stats = incoming.stats.map(|stats| stats.arrived(now_ms()));
         incoming.stats = stats;
         if paused {
-            self.set_state(DomainState::PAUSED, PausedReason::USER.0);
+            self.happen(Happening::Stopped(PausedReason::USER));
             self.emit_lifecycle(LifecycleEvent::SUSPENDED, SuspendedDetail::PAUSED.0);
         } else {
-            self.set_state(DomainState::RUNNING, RunningReason::MIGRATED.0);
-            self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::MIGRATED.0);
+            self.happen(Happening::Resumed(RunningReason::MIGRATED));
         }
         if persist {
             self.keep_arrived(persistent).await;

@@ -1,6 +1,6 @@
 //! What is asked of the source: Begin, Perform, Confirm, abort, post-copy, destroy.
 
-use ferry_domain::Operation;
+use ferry_domain::{Operation, State};
 use ferry_domxml::{Domain, FormatOptions};
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
@@ -8,7 +8,7 @@ use ferry_migration::source::Input;
 use ferry_migration::{Evidence, Peer};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::values::{DomainState, PausedReason};
+use ferry_rpc::values::PausedReason;
 
 use super::super::{Begun, Conversation, Migration, Names, cookies};
 use crate::driver::migrate::cookies::Answered;
@@ -191,7 +191,11 @@ impl Driver {
             (None, true, Some(config)) => Domain::clone(config),
             (None, _, _) => Domain::clone(current),
         };
-        let stuck = (self.state, self.reason) == (DomainState::PAUSED, PausedReason::IOERROR.0);
+        if self.guest.as_ref().is_some_and(|guest| guest.autodestroy.is_some()) {
+            let text = "domain is marked for auto destroy";
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        }
+        let stuck = self.state() == State::Paused(PausedReason::IOERROR);
         if stuck && parameters.flags.contains(MigrateFlags::ABORT_ON_ERROR) {
             let text = "cannot migrate domain with I/O error";
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use ferry_domain::{Happening, State};
 use ferry_migration::journal::SourceRecord;
 use ferry_migration::policy;
 use ferry_migration::source::{Answer, Call, Effect, Ended, Input, Report};
@@ -15,9 +16,7 @@ use ferry_qmp::commands::progress::QueryMigrate;
 use ferry_qmp::commands::run::{Cont, QueryStatus, Stop};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::values::{
-    DomainState, LifecycleEvent, PausedReason, ResumedDetail, RunningReason, ShutdownDetail,
-};
+use ferry_rpc::values::{PausedReason, RunningReason};
 use tokio::time::Instant;
 
 use super::super::{Migration, cookies};
@@ -110,8 +109,8 @@ impl Driver {
             Effect::Resume => {
                 self.resume_after_migration().await;
                 // Running, or stopped by its user's wish: the guest has been given back.
-                let given_back =
-                    self.guest.is_some() && (self.state == DomainState::RUNNING || self.stays_stopped());
+                let given_back = self.guest.is_some()
+                    && (matches!(self.state(), State::Running(_)) || self.stays_stopped());
                 given_back.then_some(Input::Qemu(Report::Resumed))
             }
             Effect::EndQemu => {
@@ -150,16 +149,15 @@ impl Driver {
     }
 
     pub(in crate::driver) async fn stop_for_migration(&mut self) {
-        if self.state != DomainState::RUNNING {
+        if !matches!(self.state(), State::Running(_)) {
             return;
         }
         if let Err(error) = self.execute(&Stop).await {
             tracing::warn!(domain = %self.name, %error, "QEMU does not stop the CPUs");
             return;
         }
-        self.set_state(DomainState::PAUSED, PausedReason::MIGRATION.0);
         self.note_stopped();
-        self.emit_lifecycle(LifecycleEvent::SUSPENDED, ferry_rpc::values::SuspendedDetail::MIGRATED.0);
+        self.happen(Happening::Stopped(PausedReason::MIGRATION));
     }
 
     /// The pause begins.
@@ -177,7 +175,7 @@ impl Driver {
         };
         let uri = uri.qemu_connect()?;
         let guest = self.running()?;
-        if self.state == DomainState::PAUSED {
+        if matches!(self.state(), State::Paused(_)) {
             let activated = activate::activate(&guest.monitor, &guest.capabilities, &guest.run_dir).await;
             activated.map_err(refuse::monitor)?;
         }
@@ -258,7 +256,7 @@ impl Driver {
             return;
         }
         if suspended {
-            self.set_state(DomainState::PAUSED, PausedReason::USER.0);
+            self.happen(Happening::Stopped(PausedReason::USER));
             return self.record_or_warn().await;
         }
         let patience = Instant::now() + RESUME_PATIENCE;
@@ -266,7 +264,7 @@ impl Driver {
             // QEMU refuses while it still winds up the copy, and says so only in words.
             if Instant::now() > patience || self.guest.is_none() {
                 tracing::error!(domain = %self.name, %error, "the guest could not be resumed");
-                self.set_state(DomainState::PAUSED, PausedReason::API_ERROR.0);
+                self.happen(Happening::Stopped(PausedReason::API_ERROR));
                 return self.record_or_warn().await;
             }
             tokio::time::sleep(RESUME_PAUSE).await;
@@ -275,18 +273,13 @@ impl Driver {
     }
 
     pub(in crate::driver) async fn note_resumed(&mut self) {
-        if self.state == DomainState::RUNNING {
-            return self.set_state(DomainState::RUNNING, RunningReason::MIGRATION_CANCELED.0);
-        }
-        self.set_state(DomainState::RUNNING, RunningReason::MIGRATION_CANCELED.0);
+        self.happen(Happening::Resumed(RunningReason::MIGRATION_CANCELED));
         self.record_or_warn().await;
-        self.emit_lifecycle(LifecycleEvent::RESUMED, ResumedDetail::MIGRATED.0);
     }
 
     /// The guest runs on the destination: its QEMU here ends, and nobody waits for that.
     pub(in crate::driver) async fn let_go(&mut self) {
         let Some(guest) = self.guest.take() else { return };
-        self.emit_lifecycle(LifecycleEvent::SHUTDOWN, ShutdownDetail::HOST.0);
         guest.bury();
         self.settle_state(Ending::Migrated).await;
     }

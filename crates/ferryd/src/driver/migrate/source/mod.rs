@@ -9,6 +9,7 @@ mod effects;
 
 use std::collections::VecDeque;
 
+use ferry_domain::State;
 use ferry_migration::Standing;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::source::{Call, Denied, Effect, Input, Report, Source};
@@ -17,7 +18,6 @@ use ferry_migration::wire::Context;
 use ferry_qmp::commands::migration::MigrationStatus;
 use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::values::DomainState;
 use tokio::time::Instant;
 
 use super::{Begun, Conversation, DOUBT_AFTER, Migration, Names, Pending};
@@ -68,7 +68,7 @@ impl Driver {
     }
 
     pub(in crate::driver) async fn source_resumed(&mut self) {
-        if self.state == DomainState::PAUSED {
+        if matches!(self.state(), State::Paused(_)) {
             self.note_resumed().await;
         }
         self.drive_source(Input::Qemu(Report::Resumed)).await;
@@ -98,7 +98,7 @@ impl Driver {
         self.make_room();
         let launch_id = self.guest.as_ref().map(|guest| guest.launch_id.clone()).unwrap_or_default();
         self.host.registry.enlist(names.id, self.uuid);
-        let was_running = self.state == DomainState::RUNNING;
+        let was_running = matches!(self.state(), State::Running(_));
         let (machine, effects) = Source::begin(names.id, parameters.plan(was_running));
         self.epoch = names.epoch;
         tracing::info!(domain = %self.uuid, migration = %names.id, epoch = names.epoch.0, "leaving");
