@@ -3,28 +3,23 @@
 //! The fixed part of the matrix, with daemons that are held at the moment; and ordinary daemons, killed at a time that
 //! nobody chose. `cargo run -p ferry-tests --bin fault-matrix` runs the whole matrix.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferry_tests::Pair;
-use ferry_tests::faults::{Fault, Mode, Moment, cells, run_all, run_blind, table};
+use ferry_tests::faults::{Fault, Mode, Moment, cells, run, run_all, shoot, shots, table};
 
-/// Cells at a time: most of their time they wait for a restart.
+/// At a time: most of theirs they wait for a restart.
 const WORKERS: usize = 4;
 
-/// Blind kills.
-const SHOTS: u64 = 8;
+const MODES: [Mode; 2] = [Mode::Direct, Mode::P2p];
+const FAULTS: [Fault; 3] = [Fault::SourceDaemon, Fault::DestinationDaemon, Fault::Client];
 
 #[test]
 fn whoever_is_killed_in_the_handover() {
-    let cells = cells(
-        &[Mode::Direct, Mode::P2p],
-        &[Moment::Gap, Moment::Handoff, Moment::Finishing, Moment::Postrun],
-        &[Fault::SourceDaemon, Fault::DestinationDaemon, Fault::Client],
-    );
-    let reports = run_all(&cells, &Pair::distribution(), WORKERS, |_, _| {});
-    let table = table(&cells, &reports);
-    eprintln!("{table}");
-    assert!(reports.iter().all(|report| report.is_good()), "{table}");
+    let moments = [Moment::Gap, Moment::Handoff, Moment::Finishing, Moment::Postrun];
+    let (cells, tools) = (cells(&MODES, &moments, &FAULTS), Pair::distribution());
+    let reports = run_all(&cells, WORKERS, |cell| run(*cell, &tools));
+    assert!(reports.iter().all(|report| report.is_good()), "{}", table(&cells, &reports));
 }
 
 /// `FERRY_TEST_SEED` repeats a run that has failed, as far as time can be repeated.
@@ -32,19 +27,9 @@ fn whoever_is_killed_in_the_handover() {
 fn whoever_is_killed_at_any_time() {
     let given = std::env::var("FERRY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut random = given.unwrap_or_else(now);
-    eprintln!("FERRY_TEST_SEED={random}");
-    for _ in 0..SHOTS {
-        let mut draw = |choices: u64| {
-            // The high bits of a linear congruential generator.
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (random >> 33) % choices
-        };
-        let fault = [Fault::SourceDaemon, Fault::DestinationDaemon, Fault::Client][draw(3) as usize];
-        let mode = [Mode::Direct, Mode::P2p][draw(2) as usize];
-        let after = Duration::from_millis(draw(400));
-        let report = run_blind(mode, fault, after, &Pair::distribution()).expect("a hit");
-        eprintln!("{mode} x {fault} after {after:?}: {report}");
-        assert!(report.is_good(), "{mode} x {fault} after {after:?}: {report}");
-    }
+    let seed = given.unwrap_or_else(now);
+    let (shots, tools) = (shots(seed, 8, &MODES, &FAULTS), Pair::distribution());
+    let reports = run_all(&shots, WORKERS, |shot| shoot(*shot, &tools));
+    let table = table(&shots, &reports);
+    assert!(reports.iter().all(|report| report.is_good()), "FERRY_TEST_SEED={seed}\n{table}");
 }

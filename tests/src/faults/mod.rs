@@ -19,12 +19,11 @@ mod verdict;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use ferry_testkit::tools::Tools;
-
-pub use stage::{run, run_blind};
+pub use stage::{run, shoot};
 pub use verdict::{Report, Verdict};
 
 /// Who is hit.
@@ -179,27 +178,57 @@ pub fn cells(modes: &[Mode], moments: &[Moment], faults: &[Fault]) -> Vec<Cell> 
     pairs.flat_map(|(mode, moment)| faults.iter().map(move |&fault| Cell { mode, moment, fault })).collect()
 }
 
-/// Runs cells, `workers` at a time, and gives their reports in the order of the cells. `watch` hears of each as it ends.
-pub fn run_all(
-    cells: &[Cell],
-    tools: &Tools,
+/// A hit at a time that nobody chose, on ordinary daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shot {
+    /// In which kind of migration.
+    pub mode: Mode,
+    /// Who is hit.
+    pub fault: Fault,
+    /// How long after the client was started.
+    pub after: Duration,
+}
+
+impl fmt::Display for Shot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x after {:?} x {}", self.mode, self.after, self.fault)
+    }
+}
+
+/// How late a shot may come: a migration of the small guest is over by then.
+const LATEST_MS: u64 = 400;
+
+/// The shots that come of a seed.
+pub fn shots(seed: u64, count: usize, modes: &[Mode], faults: &[Fault]) -> Vec<Shot> {
+    let mut state = seed;
+    // A linear congruential generator; its high bits are the good ones.
+    let mut draw = |choices: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((state >> 33) % choices as u64).unwrap_or_default()
+    };
+    let shot = |_| {
+        let (mode, fault) = (modes[draw(modes.len())], faults[draw(faults.len())]);
+        Shot { mode, fault, after: Duration::from_millis(draw(LATEST_MS as usize) as u64) }
+    };
+    (0..count).map(shot).collect()
+}
+
+/// Runs cells or shots, `workers` at a time, and gives their reports in the same order.
+pub fn run_all<T: Sync + fmt::Display>(
+    items: &[T],
     workers: usize,
-    watch: impl Fn(Cell, &Report) + Sync,
+    run: impl Fn(&T) -> ferry_testkit::Result<Report> + Sync,
 ) -> Vec<Report> {
-    let next = Mutex::new(0);
-    let reports = Mutex::new(vec![None; cells.len()]);
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(vec![None; items.len()]);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
-                    let number = {
-                        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
-                        *next += 1;
-                        *next - 1
-                    };
-                    let Some(&cell) = cells.get(number) else { return };
-                    let report = run(cell, tools).unwrap_or_else(|error| Report::not_run(&error));
-                    watch(cell, &report);
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(number) else { return };
+                    let report = run(item).unwrap_or_else(|error| Report::not_run(&error));
+                    eprintln!("{item}: {report}");
                     reports.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(report);
                 }
             });
@@ -210,11 +239,11 @@ pub fn run_all(
 }
 
 /// The reports as a table in Markdown.
-pub fn table(cells: &[Cell], reports: &[Report]) -> String {
+pub fn table<T: fmt::Display>(items: &[T], reports: &[Report]) -> String {
     let mut text = "| mode | moment | fault | verdict | guest | decided, s | clean, s | note |\n".to_owned();
     text += "|---|---|---|---|---|---|---|---|\n";
-    for (cell, report) in cells.iter().zip(reports) {
-        text += &format!("| {} | {} | {} | {report} |\n", cell.mode, cell.moment, cell.fault);
+    for (item, report) in items.iter().zip(reports) {
+        text += &format!("| {} | {report} |\n", item.to_string().replace(" x ", " | "));
     }
     text
 }

@@ -12,7 +12,7 @@ use ferry_testkit::tree::{self, Tree};
 use ferry_testkit::{Error, Result};
 
 use super::verdict::{self, DECIDED_LIMIT, Look, one_line};
-use super::{Cell, Fault, Mode, Moment, Report, Verdict};
+use super::{Cell, Fault, Mode, Moment, Report, Shot, Verdict};
 use crate::{Pair, SOON};
 
 /// A daemon that was killed is started again after this, as an init system would.
@@ -47,12 +47,12 @@ pub fn run(cell: Cell, tools: &Tools) -> Result<Report> {
     play(cell.mode, cell.fault, When::At(cell.moment), tools)
 }
 
-/// Hits the ordinary daemons at some time `after` the migration was asked for.
+/// Takes a shot.
 ///
 /// # Errors
 /// When it cannot be set up.
-pub fn run_blind(mode: Mode, fault: Fault, after: Duration, tools: &Tools) -> Result<Report> {
-    play(mode, fault, When::After(after), tools)
+pub fn shoot(shot: Shot, tools: &Tools) -> Result<Report> {
+    play(shot.mode, shot.fault, When::After(shot.after), tools)
 }
 
 fn play(mode: Mode, fault: Fault, when: When, tools: &Tools) -> Result<Report> {
@@ -262,15 +262,19 @@ fn client_words(client: &Tree) -> String {
     }
 }
 
-/// The proof that nothing is stuck: the guest moves to the other host.
+/// The proof that nothing is stuck: the guest moves to the other host. What a client has asked for before it was killed
+/// may still be under way, and be called off, while the first tries are made.
 fn move_again(pair: &Pair, serial: &Serial, host: usize, report: &mut Report) {
-    let other = 1 - host;
-    let uri = pair.uri(other);
-    let moved = pair.virsh(host).ok(["migrate", GUEST, &uri, "--live", "--unsafe"]);
+    let (other, uri) = (1 - host, pair.uri(1 - host));
+    let mut refused = None;
+    let moved = wait_for("another migration", SOON, || {
+        let virsh = pair.virsh(host);
+        virsh.ok(["migrate", GUEST, &uri, "--live", "--unsafe"]).map_err(|error| refused = Some(error)).ok()
+    });
     let moved = moved.and_then(|_| serial.wait_beats_on(pair.ear(other), 50, SOON));
     if let Err(error) = moved {
         report.verdict = Verdict::Stuck;
-        report.note = one_line(&format!("{} cannot move again: {error}", report.note));
+        report.note = one_line(&format!("{} cannot move again: {error} {refused:?}", report.note));
     } else if let Err(broken) = serial.verdict().whole() {
         report.verdict = Verdict::Double;
         report.note = one_line(&format!("{} after it moved again: {broken}", report.note));
