@@ -58,8 +58,8 @@ impl Context<'_> {
     /// Finish's answer. `cancelled` is what the call had said.
     ///
     /// # Errors
-    /// 93/10 when a cancelled migration left nothing here, 9/10 when its QEMU had died by itself or when the guest
-    /// runs here all the same; 42/0 when the guest was to run and is not here.
+    /// 93/10 when a cancelled migration left nothing here, 9/10 when its QEMU has said why it took nothing or when
+    /// the guest runs here all the same; 42/0 when the guest was to run and is not here.
     pub fn finish(&self, cancelled: bool, fate: destination::Fate) -> Result<(), Error> {
         use destination::Fate;
         match (cancelled, fate) {
@@ -75,11 +75,14 @@ impl Context<'_> {
                 let text = format!("no domain with matching name '{}': {why}", self.domain);
                 Err(Error::of(ErrorCode::NO_DOMAIN, Origin::NONE, text))
             }
-            (true, Fate::Declined(Why::CopyFailed | Why::QemuDied)) => {
-                let text = self.qemu_error.map_or_else(|| "domain is not running".to_owned(), str::to_owned);
-                Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))
-            }
-            (true, Fate::Declined(_)) => Err(self.cleaned_up()),
+            (true, Fate::Declined(why)) => match self.qemu_error {
+                // Clients show this in place of Perform's error: only when it says more.
+                Some(words) if matches!(why, Why::CopyFailed | Why::QemuDied) => {
+                    let text = format!("job 'migration in' failed: {words}");
+                    Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))
+                }
+                Some(_) | None => Err(self.cleaned_up()),
+            },
         }
     }
 
@@ -158,8 +161,12 @@ mod tests {
         let code = |fate| CONTEXT.finish(true, fate).unwrap_err().code;
         assert_eq!(code(Fate::Declined(Why::Cancelled)), ErrorCode::MIGRATE_FINISH_OK);
         assert_eq!(code(Fate::Declined(Why::SourceKept)), ErrorCode::MIGRATE_FINISH_OK);
-        assert_eq!(code(Fate::Declined(Why::QemuDied)), ErrorCode::OPERATION_FAILED);
+        assert_eq!(code(Fate::Declined(Why::QemuDied)), ErrorCode::MIGRATE_FINISH_OK);
         assert_eq!(code(Fate::Arrived), ErrorCode::OPERATION_FAILED);
+        let told = Context { qemu_error: Some("load of migration failed"), ..CONTEXT };
+        let error = told.finish(true, Fate::Declined(Why::CopyFailed)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::OPERATION_FAILED);
+        assert!(error.message.ends_with("job 'migration in' failed: load of migration failed"), "{error}");
     }
 
     #[test]
