@@ -5,7 +5,7 @@
 //! socket, or reads a clock: answers come in as arguments, and commands go out as values.
 //!
 //! The way of a definition: [`complete()`] once, when it is defined; [`validate()`] there and at every start.
-//! At a start its live copy is settled ([`live`], [`host_model`]), its disks get their chains and node
+//! At a start its live copy is settled ([`host_model`]), its disks get their chains and node
 //! numbers ([`blockgraph`]), its devices their names ([`aliases`]), and [`command_line()`] says it to QEMU.
 
 pub mod capabilities;
@@ -21,7 +21,6 @@ pub mod validate;
 pub mod aliases;
 pub mod blockgraph;
 pub mod host_model;
-pub mod live;
 pub mod qcow2;
 
 pub mod command_line;

@@ -10,9 +10,10 @@ use ferry_domxml::interface::Network;
 use ferry_qemu::blockgraph::{self, Image, ImageChain};
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::command_line::{ChardevFds, Now, Tap};
-use ferry_qemu::live::{self, Settings};
 use ferry_qemu::{CommandLine, Launch, Origin, aliases, command_line, complete, host_model};
 use serde_json::{Map, Value, json};
+
+use crate::live::{self, Settings};
 
 /// The capabilities of a captured binary: `7.2` or `10.0`.
 pub(crate) fn capabilities(version: &str) -> Capabilities {

@@ -6,5 +6,6 @@
 mod accepted;
 mod common;
 mod fixtures;
+mod live;
 mod refused;
 mod samples;
