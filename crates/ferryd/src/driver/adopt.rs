@@ -79,7 +79,7 @@ impl Driver {
         let mut doing = None;
         if let Some(record) = &found.guest {
             self.host.registry.seen_id(record.id);
-            match self.reach(record).await? {
+            match self.reach(record).await {
                 Reached::Gone => self.settle_gone(record).await?,
                 Reached::Answers(guest, says) => {
                     self.guest = Some(*guest);
@@ -96,8 +96,16 @@ impl Driver {
                 }
             }
         }
-        for left in found.migrations {
-            self.adopt_migration(left, doing.as_ref()).await;
+        let user_stopped = found.guest.as_ref().is_some_and(|record| {
+            DomainState(record.state) == DomainState::PAUSED && record.reason == PausedReason::USER.0
+        });
+        let mut migrations = found.migrations;
+        let newest = migrations.pop();
+        for earlier in migrations {
+            self.adopt_earlier(earlier).await;
+        }
+        if let Some(newest) = newest {
+            self.adopt_migration(newest, doing.as_ref(), user_stopped).await;
         }
         Ok(())
     }
@@ -106,27 +114,35 @@ impl Driver {
         tracing::info!(domain = %self.name, pid = record.pid, "QEMU ended while no daemon watched");
         RunDir::existing(record.run_dir.clone()).remove();
         let uuid = self.uuid;
-        self.host.store(move |store| store.remove_guest(uuid)).await?;
+        // A record that stays behind is found to be without a process again.
+        let _ = self.host.store(move |store| store.remove_guest(uuid)).await;
         self.life = Lifecycle::found(State::ShutOff(ShutoffReason::CRASHED));
         Ok(())
     }
 
-    async fn reach(&self, record: &GuestRecord) -> Result<Reached, Error> {
+    /// Whatever stands in the way of asking, a process that may live is not given up.
+    async fn reach(&self, record: &GuestRecord) -> Reached {
         let identity =
             Identity { pid: record.pid, start_ticks: record.start_ticks, boot_id: record.boot_id.clone() };
-        let alive = Process::find(&identity).map_err(|e| refuse::system("cannot look for QEMU", &e))?;
-        let Some(process) = alive else { return Ok(Reached::Gone) };
+        let process = match Process::find(&identity) {
+            Ok(Some(process)) => process,
+            Ok(None) => return Reached::Gone,
+            Err(error) => return Reached::Silent(format!("its process cannot be looked for: {error}")),
+        };
         let domain = match Domain::parse(&record.xml) {
             Ok(domain) => domain,
-            Err(error) => return Ok(Reached::Silent(format!("its stored live XML cannot be read: {error}"))),
+            Err(error) => return Reached::Silent(format!("its stored live XML cannot be read: {error}")),
         };
-        let capabilities = self.host.capabilities(domain.devices.emulator.as_deref()).await?;
+        let capabilities = match self.host.capabilities(domain.devices.emulator.as_deref()).await {
+            Ok(capabilities) => capabilities,
+            Err(error) => return Reached::Silent(format!("its emulator cannot be probed: {error}")),
+        };
         let run_dir = RunDir::existing(record.run_dir.clone());
         let asked = tokio::time::timeout(REACH_DEADLINE, ask(&run_dir)).await;
         let (monitor, events, doing) = match asked {
             Ok(Ok(answered)) => answered,
-            Ok(Err(why)) => return Ok(Reached::Silent(why)),
-            Err(_) => return Ok(Reached::Silent("its monitor is silent".to_owned())),
+            Ok(Err(why)) => return Reached::Silent(why),
+            Err(_) => return Reached::Silent("its monitor is silent".to_owned()),
         };
         let guest = Guest {
             id: record.id,
@@ -145,7 +161,7 @@ impl Driver {
             reboot: false,
             ending: None,
         };
-        Ok(Reached::Answers(Box::new(guest), doing))
+        Reached::Answers(Box::new(guest), doing)
     }
 
     /// QEMU says what the guest does; the record says why, when the two agree.
@@ -171,7 +187,8 @@ impl Driver {
 async fn ask(run_dir: &RunDir) -> Result<(Monitor, mpsc::Receiver<Event>, Doing), String> {
     let connected = Monitor::connect(&run_dir.monitor(), generation()).await;
     let (monitor, events) = connected.map_err(|error| refuse::chain(&error))?;
-    let status = monitor.execute(&QueryStatus).await.map_err(|error| refuse::chain(&error))?;
+    // A copy that is complete stays so; whether the guest has run since is asked after it.
     let copy = monitor.execute(&QueryMigrate).await.map_err(|error| refuse::chain(&error))?;
+    let status = monitor.execute(&QueryStatus).await.map_err(|error| refuse::chain(&error))?;
     Ok((monitor, events, Doing { status, copy }))
 }

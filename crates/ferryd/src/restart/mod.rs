@@ -32,7 +32,7 @@ pub(crate) struct Found {
     pub(crate) guest: Option<GuestRecord>,
     /// Of its last migration.
     pub(crate) epoch: Epoch,
-    /// Migrations whose end one of the two sides does not know, oldest first.
+    /// Migrations whose end one of the two sides does not know, in the order in which they began here.
     pub(crate) migrations: Vec<Left>,
 }
 
@@ -135,12 +135,12 @@ async fn unfinished(
     host: &Arc<Host>,
     journal: Vec<JournalEntry>,
 ) -> Result<Vec<(uuid::Uuid, Left)>, RestartError> {
-    let mut by_id = BTreeMap::<u128, Vec<JournalEntry>>::new();
-    for entry in journal {
-        by_id.entry(entry.migration).or_default().push(entry);
+    let mut by_id = BTreeMap::<u128, (usize, Vec<JournalEntry>)>::new();
+    for (at, entry) in journal.into_iter().enumerate() {
+        by_id.entry(entry.migration).or_insert_with(|| (at, Vec::new())).1.push(entry);
     }
     let mut left = Vec::new();
-    for (migration, entries) in by_id {
+    for (migration, (began, entries)) in by_id {
         let damaged = |reason: String| RestartError::Journal { migration, reason };
         let records = entries.iter().map(record).collect::<Result<Vec<_>, _>>().map_err(damaged)?;
         let status = Status::fold(records).map_err(|error| damaged(error.to_string()))?;
@@ -149,17 +149,20 @@ async fn unfinished(
         };
         let age_ms = crate::driver::now_ms().saturating_sub(last.at_ms);
         let is_done = status == Status::Source(SourceStatus::Done);
-        if status.is_settled() || (is_done && age_ms > DONE_KEPT_MS) {
+        let beside: Beside =
+            serde_json::from_value(last.body.clone()).map_err(|error| damaged(error.to_string()))?;
+        // Without a peer nothing was ever copied: there is nobody to tell that the guest stayed.
+        let is_idle = status == Status::Source(SourceStatus::Kept) && beside.peer.is_none();
+        if status.is_settled() || is_idle || (is_done && age_ms > DONE_KEPT_MS) {
             host.store(move |store| store.purge(migration)).await.map_err(RestartError::Read)?;
             continue;
         }
-        let beside = serde_json::from_value(last.body.clone()).map_err(|error| damaged(error.to_string()))?;
         let id = MigrationId::from_bytes(migration.to_be_bytes());
         let left_behind = Left { id, epoch: Epoch(last.epoch), status, beside, started_ms: first.at_ms };
-        left.push((last.domain, left_behind));
+        left.push((began, last.domain, left_behind));
     }
-    left.sort_by_key(|(_, left)| left.epoch);
-    Ok(left)
+    left.sort_by_key(|(began, ..)| *began);
+    Ok(left.into_iter().map(|(_, domain, left)| (domain, left)).collect())
 }
 
 /// A stored record, as the machines know it.

@@ -15,74 +15,139 @@ use ferry_qmp::commands::run::RunState;
 use ferry_rpc::flags::MigrateFlags;
 
 use super::{Conversation, Incoming, Migration, Names, Outgoing};
+use crate::driver::Driver;
 use crate::driver::adopt::Doing;
-use crate::driver::{Driver, now_ms};
 use crate::handover;
 use crate::restart::Left;
 
 impl Driver {
-    /// Goes on with a migration that the journal says is not settled.
+    /// Goes on with the last migration of the guest, when the journal says that it is not settled.
     ///
-    /// `doing` is what the guest's QEMU was found doing; nothing when it is gone.
-    pub(in crate::driver) async fn adopt_migration(&mut self, left: Left, doing: Option<&Doing>) {
-        let names = Names { id: left.id, epoch: left.epoch, secret: left.beside.secret.clone() };
-        let peer =
-            left.beside.host.map(|host| handover::Peer { host, addresses: left.beside.addresses.clone() });
-        let conversation = Conversation::with(peer, Some(&names), self.host.uuid);
-        self.make_room();
+    /// `doing` is what the guest's QEMU was found doing; nothing when it is gone. `user_stopped`: a user has stopped the
+    /// guest, and it is to stay so.
+    pub(in crate::driver) async fn adopt_migration(
+        &mut self,
+        left: Left,
+        doing: Option<&Doing>,
+        user_stopped: bool,
+    ) {
+        let its_guest = self.holds_guest_of(&left);
+        // The guest has been in a later migration, or has been started since: it was its own master when it was.
+        let is_past = left.epoch < self.epoch || (self.guest.is_some() && !its_guest);
         // A record of an earlier start says nothing of the QEMU that runs now.
-        let its_guest = self.guest.as_ref().is_some_and(|guest| guest.launch_id == left.beside.launch_id);
         let doing = doing.filter(|_| its_guest);
-        self.host.registry.enlist(left.id, self.uuid);
+        let plan = left.beside.plan;
         match left.status {
+            Status::Source(SourceStatus::Done) if !its_guest => {
+                // Settled on this side long ago; who asks is answered from the journal.
+                if self.guest.is_none() {
+                    self.moved_to = peer_of(&left);
+                }
+            }
+            Status::Source(_) if is_past => self.adopt_earlier(left).await,
             Status::Source(status) => {
                 let seen = seen_by_source(doing);
-                if status == SourceStatus::Done && !its_guest {
-                    // Settled on this side long ago; who asks is answered from the journal.
-                    if self.guest.is_none() {
-                        self.moved_to = conversation.peer;
-                    }
-                    return self.host.registry.strike(left.id);
-                }
-                let recovered = Source::recover(left.id, left.beside.plan, left.beside.peer, status, seen);
                 tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "leaving, found again");
-                let Some((machine, effects)) = recovered else { return };
-                let job_open = is_open(machine.standing());
-                let stats = JobStats::started(left.started_ms);
-                let outgoing = Outgoing::recovered(
-                    machine,
-                    names,
-                    conversation,
-                    job_open,
-                    parameters(&left),
-                    (left.beside.launch_id.clone(), stats),
-                );
+                let recovered = Source::recover(left.id, plan, left.beside.peer, status, seen);
+                if let Some((machine, effects)) = recovered {
+                    let mut outgoing = self.outgoing_of(&left, machine);
+                    outgoing.suspended = user_stopped;
+                    self.migration = Some(Migration::Out(Box::new(outgoing)));
+                    let follow = self.perform_source_effects(effects).await;
+                    self.run_source(follow).await;
+                }
+            }
+            Status::Destination(status) => {
+                let seen = seen_by_destination(doing);
+                tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "arriving, found again");
+                let recovered = Destination::recover(left.id, plan, source_of(&left), status, seen);
+                if let Some((machine, effects)) = recovered {
+                    self.migration = Some(Migration::In(Box::new(self.incoming_of(&left, machine))));
+                    let follow = self.perform_destination_effects(effects).await;
+                    self.run_destination(follow).await;
+                }
+            }
+        }
+    }
+
+    /// Tells the end of an earlier migration whose other side may not know it. It has nothing to do with what QEMU is
+    /// doing now.
+    pub(in crate::driver) async fn adopt_earlier(&mut self, left: Left) {
+        let plan = left.beside.plan;
+        tracing::info!(domain = %self.uuid, migration = %left.id, status = ?left.status, "an earlier migration, found again");
+        match left.status {
+            Status::Source(status) => {
+                let settling = Source::settle(left.id, plan, left.beside.peer, status);
+                let Some((machine, effects)) = settling else { return };
+                let mut outgoing = self.outgoing_of(&left, machine);
+                outgoing.job_open = false;
                 self.migration = Some(Migration::Out(Box::new(outgoing)));
                 let follow = self.perform_source_effects(effects).await;
                 self.run_source(follow).await;
             }
             Status::Destination(status) => {
-                let seen = seen_by_destination(doing);
-                let peer = left.beside.peer.unwrap_or(Peer::Mute(BestEffort::CookieLost));
-                let recovered = Destination::recover(left.id, left.beside.plan, peer, status, seen);
-                tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "arriving, found again");
-                let Some((machine, effects)) = recovered else { return };
-                let job_open = is_open(machine.standing());
-                let incoming = Incoming::recovered(
-                    machine,
-                    names,
-                    conversation,
-                    job_open,
-                    parameters(&left),
-                    left.beside.source_name.clone(),
-                    (left.beside.launch_id.clone(), left.started_ms),
-                );
+                let lives = self.holds_guest_of(&left);
+                let settling = Destination::settle(left.id, plan, source_of(&left), status, lives);
+                let Some((machine, effects)) = settling else { return };
+                let mut incoming = self.incoming_of(&left, machine);
+                incoming.job_open = false;
                 self.migration = Some(Migration::In(Box::new(incoming)));
                 let follow = self.perform_destination_effects(effects).await;
                 self.run_destination(follow).await;
             }
         }
+        self.make_room();
     }
+
+    fn holds_guest_of(&self, left: &Left) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.launch_id == left.beside.launch_id)
+    }
+
+    fn outgoing_of(&self, left: &Left, machine: Source) -> Outgoing {
+        self.host.registry.enlist(left.id, self.uuid);
+        let names = names_of(left);
+        let conversation = Conversation::with(peer_of(left), Some(&names), self.host.uuid);
+        let job_open = is_open(machine.standing());
+        let launch_id = left.beside.launch_id.clone();
+        let mut outgoing = Outgoing::new(machine, names, parameters(left), (launch_id, None));
+        outgoing.conversation = conversation;
+        outgoing.job_open = job_open;
+        outgoing.stats = JobStats::started(left.started_ms);
+        outgoing
+    }
+
+    fn incoming_of(&self, left: &Left, machine: Destination) -> Incoming {
+        self.host.registry.enlist(left.id, self.uuid);
+        let names = names_of(left);
+        let conversation = Conversation::with(peer_of(left), Some(&names), self.host.uuid);
+        let job_open = is_open(machine.standing());
+        let (source_name, launch_id) = (left.beside.source_name.clone(), left.beside.launch_id.clone());
+        let mut incoming = Incoming::new(
+            machine,
+            (names, true),
+            conversation,
+            parameters(left),
+            source_name,
+            (launch_id, None),
+        );
+        incoming.job_open = job_open;
+        incoming.started_ms = left.started_ms;
+        incoming
+    }
+}
+
+fn names_of(left: &Left) -> Names {
+    Names { id: left.id, epoch: left.epoch, secret: left.beside.secret.clone() }
+}
+
+/// The other daemon, as far as the journal knows it.
+fn peer_of(left: &Left) -> Option<handover::Peer> {
+    left.beside.host.map(|host| handover::Peer { host, addresses: left.beside.addresses.clone() })
+}
+
+/// What the sender of a guest can prove.
+fn source_of(left: &Left) -> Peer {
+    left.beside.peer.unwrap_or(Peer::Mute(BestEffort::CookieLost))
 }
 
 /// What the source's QEMU is found doing.
@@ -150,41 +215,5 @@ fn parameters(left: &Left) -> Parameters {
         graphics_uri: None,
         auto_converge_initial: None,
         auto_converge_increment: None,
-    }
-}
-
-impl Outgoing {
-    fn recovered(
-        machine: Source,
-        names: Names,
-        conversation: Conversation,
-        job_open: bool,
-        parameters: Parameters,
-        (launch_id, stats): (String, JobStats),
-    ) -> Outgoing {
-        let mut outgoing = Outgoing::new(machine, names, parameters, (launch_id, None));
-        outgoing.conversation = conversation;
-        outgoing.job_open = job_open;
-        outgoing.standing_since_ms = now_ms();
-        outgoing.stats = stats;
-        outgoing
-    }
-}
-
-impl Incoming {
-    fn recovered(
-        machine: Destination,
-        names: Names,
-        conversation: Conversation,
-        job_open: bool,
-        parameters: Parameters,
-        source_name: String,
-        (launch_id, started_ms): (String, u64),
-    ) -> Incoming {
-        let mut incoming =
-            Incoming::new(machine, (names, true), conversation, parameters, source_name, (launch_id, None));
-        incoming.job_open = job_open;
-        incoming.started_ms = started_ms;
-        incoming
     }
 }
