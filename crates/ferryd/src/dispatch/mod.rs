@@ -23,6 +23,8 @@ mod guest_info;
 mod handover;
 mod info;
 mod job;
+mod keyboard;
+mod keycodes;
 mod lifecycle;
 mod lookup;
 mod machine;
@@ -30,6 +32,8 @@ mod metadata;
 mod migrate;
 mod node;
 mod operator;
+mod qemu;
+mod screen;
 mod snapshot;
 mod stats;
 mod vcpu;
@@ -238,6 +242,10 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainGetDiskErrors => stats::disk_errors,
             DomainStartDirtyRateCalc => stats::start_dirty_rate,
 
+            DomainSendKey => keyboard::send,
+            DomainInjectNmi => keyboard::inject_nmi,
+            QemuDomainMonitorCommand => qemu::monitor_command,
+
             QemuDomainAgentCommand => agent::command,
             DomainFsfreeze => agent::freeze,
             DomainFsthaw => agent::thaw,
@@ -279,6 +287,7 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
         }
         stream {
             DomainOpenConsole => console::open,
+            DomainScreenshot => screen::shot,
         }
     }
 }

@@ -107,6 +107,7 @@ impl Guest {
             domain: Arc::clone(&self.domain),
             process: self.process.clone(),
             monitor: self.monitor.clone(),
+            run_dir: self.run_dir.clone(),
             agent: Arc::clone(&self.agent),
         }
     }

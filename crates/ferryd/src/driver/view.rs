@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::perform::agent::Agent;
 use crate::perform::monitor::Monitor;
+use crate::perform::rundir::RunDir;
 use crate::process::Process;
 
 /// One moment of one domain.
@@ -49,6 +50,8 @@ pub(crate) struct Live {
     pub(crate) process: Process,
     /// For questions that change nothing.
     pub(crate) monitor: Monitor,
+    /// Where QEMU may write for us.
+    pub(crate) run_dir: RunDir,
     /// For what the guest's agent does.
     pub(crate) agent: Arc<Agent>,
 }

@@ -5,15 +5,19 @@
 //! not judge what QEMU says.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use ferry_qmp::{
-    Command, CommandError, EncodeError, Event, Incoming, Reply, Request, RequestId, Session, SessionError,
+    Command, CommandError, EncodeError, Event, Incoming, Output, Reply, Request, RequestId, Session,
+    SessionError,
 };
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
@@ -72,6 +76,8 @@ impl MonitorError {
 
 struct Ask {
     request: Request,
+    /// A descriptor that QEMU is to get with it.
+    fd: Option<OwnedFd>,
     answer: oneshot::Sender<Reply>,
 }
 
@@ -106,7 +112,8 @@ impl Monitor {
             let _ = events.try_send(event);
         }
         let (reader, writer) = stream.into_split();
-        tokio::spawn(Connection { session, writer, inbox, events, asked: HashMap::new() }.run(reader));
+        let (asked, fds) = (HashMap::new(), HashMap::new());
+        tokio::spawn(Connection { session, writer, inbox, events, asked, fds }.run(reader));
         Ok((Monitor { asks }, outbox))
     }
 
@@ -115,11 +122,24 @@ impl Monitor {
         Ok(self.ask(Request::new(command)?).await?.decode::<C>()?)
     }
 
+    /// Sends one command and a descriptor with it, and waits for the reply. Ours is closed.
+    pub(crate) async fn execute_with_fd<C: Command>(
+        &self,
+        command: &C,
+        fd: OwnedFd,
+    ) -> Result<C::Reply, MonitorError> {
+        Ok(self.put(Request::new(command)?, Some(fd)).await?.decode::<C>()?)
+    }
+
     /// Sends a command that is known at run time only; the reply may be a refusal.
     pub(crate) async fn ask(&self, request: Request) -> Result<Reply, MonitorError> {
+        self.put(request, None).await
+    }
+
+    async fn put(&self, request: Request, fd: Option<OwnedFd>) -> Result<Reply, MonitorError> {
         let command = request.name().to_owned();
         let (answer, reply) = oneshot::channel();
-        self.asks.send(Ask { request, answer }).map_err(|_| MonitorError::Closed)?;
+        self.asks.send(Ask { request, fd, answer }).map_err(|_| MonitorError::Closed)?;
         match tokio::time::timeout(COMMAND_DEADLINE, reply).await {
             Err(_) => Err(MonitorError::Deadline { command }),
             Ok(Err(_)) => Err(MonitorError::Closed),
@@ -149,12 +169,33 @@ async fn greet(stream: &mut UnixStream, session: &mut Session) -> Result<Vec<Eve
     }
 }
 
+/// Sends a descriptor with the first of `bytes`; gives how many of them went along.
+async fn send_with_fd(stream: &UnixStream, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    loop {
+        stream.writable().await?;
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let fds = [fd];
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+            let parts = [IoSlice::new(bytes)];
+            Ok(sendmsg(stream, &parts, &mut control, SendFlags::NOSIGNAL)?)
+        });
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return sent,
+        }
+    }
+}
+
 struct Connection {
     session: Session,
     writer: OwnedWriteHalf,
     inbox: mpsc::UnboundedReceiver<Ask>,
     events: mpsc::Sender<Event>,
     asked: HashMap<RequestId, oneshot::Sender<Reply>>,
+    /// Descriptors of requests that wait to be sent.
+    fds: HashMap<RequestId, OwnedFd>,
 }
 
 impl Connection {
@@ -178,18 +219,27 @@ impl Connection {
                 },
                 ask = self.inbox.recv() => match ask {
                     None => return,
-                    Some(Ask { request, answer }) => {
+                    Some(Ask { request, fd, answer }) => {
                         let id = self.session.submit(request);
                         self.asked.insert(id, answer);
+                        self.fds.extend(fd.map(|fd| (id, fd)));
                     }
                 },
             }
             while let Some(output) = self.session.poll_output() {
-                if self.writer.write_all(&output.bytes).await.is_err() {
+                if self.send(output).await.is_err() {
                     return;
                 }
             }
         }
+    }
+
+    async fn send(&mut self, output: Output) -> io::Result<()> {
+        let sent = match output.id.and_then(|id| self.fds.remove(&id)) {
+            Some(fd) => send_with_fd(self.writer.as_ref(), &output.bytes, fd.as_fd()).await?,
+            None => 0,
+        };
+        self.writer.write_all(&output.bytes[sent..]).await
     }
 
     /// Hands out what the session understood; false when the driver has fallen hopelessly behind.
@@ -212,5 +262,58 @@ impl Connection {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    use ferry_qmp::commands::fd::Getfd;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+    /// Reads a line as QEMU does; gives the descriptors that came with it.
+    fn line(stream: &std::os::unix::net::UnixStream) -> (String, Vec<OwnedFd>) {
+        let (mut bytes, mut fds) = (Vec::new(), Vec::new());
+        while !bytes.ends_with(b"\n") {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut buffer = [0; 4096];
+            let mut parts = [io::IoSliceMut::new(&mut buffer)];
+            let got = recvmsg(stream, &mut parts, &mut control, RecvFlags::empty()).unwrap();
+            assert!(got.bytes > 0, "the connection ended");
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(received) = message {
+                    fds.extend(received);
+                }
+            }
+            bytes.extend_from_slice(&buffer[..got.bytes]);
+        }
+        (String::from_utf8(bytes).unwrap(), fds)
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_travels_with_its_own_command() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let qemu = std::thread::spawn(move || {
+            let mut stream = theirs;
+            stream.write_all(b"{\"QMP\":{\"version\":{\"qemu\":{\"micro\":0,\"minor\":0,\"major\":10}},\"capabilities\":[]}}\n").unwrap();
+            assert!(line(&stream).0.contains("qmp_capabilities"));
+            stream.write_all(b"{\"return\":{}}\n").unwrap();
+            let (command, fds) = line(&stream);
+            assert!(command.contains("getfd"), "{command}");
+            stream.write_all(b"{\"return\":{},\"id\":\"3-1\"}\n").unwrap();
+            let mut text = String::new();
+            std::fs::File::from(fds.into_iter().next().unwrap()).read_to_string(&mut text).unwrap();
+            text
+        });
+        ours.set_nonblocking(true).unwrap();
+        let (monitor, _events) = Monitor::over(UnixStream::from_std(ours).unwrap(), 3).await.unwrap();
+        let (read, write) = io::pipe().unwrap();
+        monitor.execute_with_fd(&Getfd { fdname: "net0".to_owned() }, read.into()).await.unwrap();
+        (&write).write_all(b"over here").unwrap();
+        drop(write);
+        assert_eq!(qemu.join().unwrap(), "over here");
     }
 }
