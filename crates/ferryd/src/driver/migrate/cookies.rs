@@ -7,7 +7,7 @@ use ferry_domxml::FormatOptions;
 use ferry_migration::cookie::{Capability, Common, Cookie, Expected, Feature, Handover, Reader, Says};
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
-use ferry_migration::{Evidence, Peer};
+use ferry_migration::{Evidence, MigrationId, Peer};
 use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
 use uuid::Uuid;
@@ -35,6 +35,8 @@ pub(super) struct Offer {
 
 /// What Perform learns from Prepare's cookie.
 pub(super) struct Answered {
+    /// Which migration the destination has prepared for; nothing from a stock one.
+    pub(super) id: Option<MigrationId>,
     /// Where the destination's daemon can be asked.
     pub(super) peer: Option<Other>,
     /// What the destination is when it cannot be asked.
@@ -142,10 +144,11 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
 /// Perform reads Prepare's cookie: who is at the other end.
 pub(super) fn read_prepared(driver: &Driver, bytes: &[u8]) -> Result<Answered, Error> {
     let Some(cookie) = Cookie::parse(bytes, Reader::Perform, &expected(driver))? else {
-        return Ok(Answered { peer: None, without_address: Peer::Mute(BestEffort::CookieLost) });
+        return Ok(Answered { id: None, peer: None, without_address: Peer::Mute(BestEffort::CookieLost) });
     };
     let (peer, without_address) = other(&cookie);
-    Ok(Answered { peer, without_address })
+    let id = cookie.handover.as_ref().map(|handover| handover.id);
+    Ok(Answered { id, peer, without_address })
 }
 
 /// Finish reads Perform's cookie.

@@ -115,6 +115,18 @@ impl Driver {
         if let Err(error) = parameters.data_uri() {
             return answer(reply, Err(error));
         }
+        if let Some(names) = &offer.names {
+            // A late word about the first must never be taken for one about the second.
+            match self.knows(names.id).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let text = format!("this migration of domain '{}' was prepared before", self.name);
+                    return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
+                }
+                Err(error) => return answer(reply, Err(error)),
+            }
+        }
+        self.recall_epoch().await;
         self.watch(client.clone());
         let names_are_shared = offer.names.is_some();
         let names = offer.names.unwrap_or_else(|| Names::new(self.epoch.next()));

@@ -215,6 +215,26 @@ impl Migration {
 }
 
 impl Driver {
+    /// Learns the epoch of the guest's last migration from the store, if this driver was made since. Without an answer
+    /// the count starts anew: the ids tell migrations apart all the same.
+    async fn recall_epoch(&mut self) {
+        let uuid = self.uuid;
+        if self.epoch == Epoch::default()
+            && let Ok(last) = self.host.store(move |store| store.epoch(uuid)).await
+        {
+            self.epoch = Epoch(last);
+        }
+    }
+
+    /// Whether this host has had to do with a migration of this id.
+    async fn knows(&self, id: MigrationId) -> Result<bool, Error> {
+        if self.host.registry.by_migration(id).is_some() {
+            return Ok(true);
+        }
+        let migration = u128::from_be_bytes(*id.as_bytes());
+        self.host.store(move |store| Ok(!store.journal_of(migration)?.is_empty())).await
+    }
+
     /// Whether a migration occupies the domain.
     pub(super) fn is_migrating(&self) -> bool {
         self.migration.as_ref().is_some_and(Migration::occupies)

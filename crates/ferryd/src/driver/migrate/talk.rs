@@ -68,7 +68,13 @@ impl Driver {
         {
             // Begin was answered, and Perform has not opened the migration yet.
             self.offer_heard = true;
-            return Vec::new();
+            if told.word != Word::Declined {
+                return Vec::new();
+            }
+            // Nothing was begun, so there is nothing to keep; nobody is prepared for these names any more.
+            self.offered = None;
+            self.host.registry.strike(told.id);
+            return vec![Word::Settled];
         }
         let Some(at) = self.place_of(told.id) else { return told.word.of_stranger().into_iter().collect() };
         let authentic = self.at(at).is_some_and(|migration| {

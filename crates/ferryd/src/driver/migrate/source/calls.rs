@@ -24,6 +24,7 @@ impl Driver {
         client: Client,
         reply: Reply<Begun>,
     ) {
+        self.recall_epoch().await;
         let begun = match self.offer(&parameters) {
             Ok(begun) => begun,
             Err(error) => return answer(reply, Err(error)),
@@ -62,9 +63,19 @@ impl Driver {
             Ok(prepared) => prepared,
             Err(error) => return answer(reply, Err(error)),
         };
+        self.recall_epoch().await;
         // One that has ended lingers for its coordinator's sake; it is not this one.
-        let is_begun = matches!(&self.migration, Some(Migration::Out(outgoing)) if outgoing.job_open);
-        if !is_begun {
+        let begun = match &self.migration {
+            Some(Migration::Out(outgoing)) if outgoing.job_open => Some(outgoing.names.id),
+            Some(Migration::Out(_) | Migration::In(_)) | None => None,
+        };
+        let ours = begun.or_else(|| self.offered.as_ref().map(|names| names.id));
+        if prepared.id.is_some() && prepared.id != ours {
+            // Two that call it by different names could never settle who has the guest.
+            let text = format!("the destination is prepared for another migration of domain '{}'", self.name);
+            return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
+        }
+        if begun.is_none() {
             if let Err(error) = self.admit(Operation::MigrateOut) {
                 return answer(reply, Err(error));
             }
@@ -83,7 +94,6 @@ impl Driver {
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text)));
         };
         outgoing.parameters = parameters;
-        outgoing.job_open = true;
         outgoing.perform.set(reply);
         self.call_source(Input::Perform(peer)).await;
     }
