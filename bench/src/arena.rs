@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! f1, f2   ferryd, and the floor beside it: same machine, same links
+//! m1, m2   ferryd with its state in memory
 //! s1, s2   libvirtd: it wants the same well-known port, so it gets hosts of its own, made alike
 //! ```
 //!
@@ -52,6 +53,7 @@ const MIGRATE_LIMIT: Duration = Duration::from_secs(300);
 pub(crate) struct Arena {
     // What runs on the hosts ends before them.
     ferry: Option<[Ferryd; 2]>,
+    in_memory: Option<[Ferryd; 2]>,
     stock: Option<[Libvirtd; 2]>,
     wanted: Vec<Contender>,
     missing: Vec<String>,
@@ -127,13 +129,23 @@ impl Arena {
         wanted.sort();
         wanted.dedup();
         let wants = |daemon| wanted.iter().any(|contender| contender.daemon() == Some(daemon));
-        let names = ["f1", "f2", "s1", "s2"];
+        let names = ["f1", "f2", "s1", "s2", "m1", "m2"];
         let lab = Lab::best(&names.map(|name| (name, &tools)))?;
         let mut missing = Vec::new();
         let ferry = if wants(Daemon::Ferry) {
             let start = |number| Ferryd::start(lab.host(number), ferryd::Options::default());
             Some([start(0)?, start(1)?])
         } else {
+            None
+        };
+        let in_memory = if !wants(Daemon::FerryInMemory) {
+            None
+        } else if lab.host(4).is_isolated() {
+            let options = ferryd::Options { in_memory: true, ..ferryd::Options::default() };
+            let start = |number| Ferryd::start(lab.host(number), options.clone());
+            Some([start(4)?, start(5)?])
+        } else {
+            missing.push("journals in memory are left out: hosts of their own need root".to_owned());
             None
         };
         let stock = if wants(Daemon::Stock) {
@@ -143,14 +155,16 @@ impl Arena {
         } else {
             None
         };
-        if stock.is_none() {
-            wanted.retain(|contender| contender.daemon() != Some(Daemon::Stock));
-        }
+        wanted.retain(|contender| match contender.daemon() {
+            Some(Daemon::FerryInMemory) => in_memory.is_some(),
+            Some(Daemon::Stock) => stock.is_some(),
+            Some(Daemon::Ferry) | None => true,
+        });
         let tap = Tap::open(lab.shared(), &lab.host(0).tool("qemu-system-x86_64"))?;
         let disk = Disk::open(lab.shared())?;
         let floor_options =
             floor::Options { downtime_limit_ms: cli.floor_downtime_ms, ..floor::Options::default() };
-        Ok(Self { ferry, stock, wanted, missing, tap, disk, floor_options, runs: 0, lab })
+        Ok(Self { ferry, in_memory, stock, wanted, missing, tap, disk, floor_options, runs: 0, lab })
     }
 
     /// Who can run, in the order of the report.
@@ -167,10 +181,10 @@ impl Arena {
     pub(crate) fn versions(&self) -> Vec<String> {
         let host = self.lab.host(0);
         let mut versions = vec![machine::version(host, host.tool("qemu-system-x86_64"))];
-        if self.ferry.is_some() || self.stock.is_some() {
+        if self.contenders().iter().any(|contender| contender.daemon().is_some()) {
             versions.push(format!("virsh {}", machine::version(host, host.tool("virsh"))));
         }
-        if self.ferry.is_some() {
+        if self.ferry.is_some() || self.in_memory.is_some() {
             let said = programs::ferryd()
                 .map(|path| format!("{} ({})", machine::version(host, &path), machine::build(&path)));
             versions.push(said.unwrap_or_else(|error| format!("ferryd of unknown version: {error}")));
@@ -284,10 +298,12 @@ impl Arena {
             local_uri,
             uri,
         };
+        let ferries = |daemons: &[Ferryd; 2]| {
+            [0, 1].map(|n| side(daemons[n].host(), daemons[n].uri(), daemons[n].tcp_uri()))
+        };
         let sides = match daemon {
-            Daemon::Ferry => self.ferry.as_ref().map(|daemons| {
-                [0, 1].map(|n| side(daemons[n].host(), daemons[n].uri(), daemons[n].tcp_uri()))
-            }),
+            Daemon::Ferry => self.ferry.as_ref().map(ferries),
+            Daemon::FerryInMemory => self.in_memory.as_ref().map(ferries),
             Daemon::Stock => self.stock.as_ref().map(|daemons| {
                 [0, 1].map(|n| side(daemons[n].host(), daemons[n].uri(), daemons[n].tcp_uri()))
             }),
@@ -311,6 +327,9 @@ impl Arena {
     fn last_words(&self, contender: Contender) -> String {
         let tails: Vec<String> = match contender.daemon() {
             Some(Daemon::Ferry) => self.ferry.iter().flatten().map(|daemon| daemon.log_tail(15)).collect(),
+            Some(Daemon::FerryInMemory) => {
+                self.in_memory.iter().flatten().map(|daemon| daemon.log_tail(15)).collect()
+            }
             Some(Daemon::Stock) => self.stock.iter().flatten().map(|daemon| daemon.log_tail(15)).collect(),
             None => Vec::new(),
         };

@@ -21,6 +21,8 @@ use crate::contender::Contender;
         cargo run --release -p ferry-bench -- --rounds 9 --markdown\n\n  \
         A bigger guest as well, and the newer QEMU and libvirt:\n    \
         cargo run --release -p ferry-bench -- --guest boot-sector,linux --tools newer\n\n  \
+        A crashed daemon that comes back to 200 guests:\n    \
+        cargo run --release -p ferry-bench -- --restart 200\n\n  \
         Is it still as fast? A quick look:\n    \
         cargo run --release -p ferry-bench -- --rounds 3 --only ferry,floor"
 )]
@@ -64,6 +66,10 @@ pub(crate) struct Cli {
     /// Seed of the shuffled order [default: the time].
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+
+    /// Measure another thing: how soon a restarted daemon has found this many guests, each round once.
+    #[arg(long, value_name = "GUESTS", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) restart: Option<u32>,
 
     /// Print the report as Markdown.
     #[arg(long)]

@@ -11,6 +11,8 @@ pub(crate) enum Contender {
     Ferry,
     /// Ferry, coordinated by the source's daemon.
     FerryP2p,
+    /// Ferry, coordinated by virsh, with journals in memory: what syncing them costs is the difference.
+    FerryInMemory,
     /// Stock libvirt, coordinated by virsh.
     Stock,
     /// Stock libvirt, coordinated by the source's daemon.
@@ -24,18 +26,22 @@ pub(crate) enum Contender {
 pub(crate) enum Daemon {
     /// ferryd.
     Ferry,
+    /// ferryd with its state in memory.
+    FerryInMemory,
     /// libvirtd.
     Stock,
 }
 
 impl Contender {
     /// All, in the order of the report.
-    pub(crate) const ALL: [Self; 5] = [Self::Ferry, Self::FerryP2p, Self::Stock, Self::StockP2p, Self::Floor];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Ferry, Self::FerryP2p, Self::FerryInMemory, Self::Stock, Self::StockP2p, Self::Floor];
 
     /// Whose guest it is; `None` for the floor.
     pub(crate) fn daemon(self) -> Option<Daemon> {
         match self {
             Self::Ferry | Self::FerryP2p => Some(Daemon::Ferry),
+            Self::FerryInMemory => Some(Daemon::FerryInMemory),
             Self::Stock | Self::StockP2p => Some(Daemon::Stock),
             Self::Floor => None,
         }
@@ -65,6 +71,7 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Self::Ferry => "Ferry, direct",
             Self::FerryP2p => "Ferry, p2p",
+            Self::FerryInMemory => "Ferry, journal in memory",
             Self::Stock => "stock, direct",
             Self::StockP2p => "stock, p2p",
             Self::Floor => "floor",

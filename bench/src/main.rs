@@ -13,6 +13,7 @@
 //! | [`tap`] | what QEMU itself says of a migration, by the stamps of its events |
 //! | [`machine`] | load, disk and versions |
 //! | [`statistics`], [`report`] | what comes of it |
+//! | [`restart`] | another thing: how soon a restarted daemon has found its guests |
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ mod contender;
 mod machine;
 mod order;
 mod report;
+mod restart;
 mod statistics;
 mod tap;
 
@@ -47,6 +49,11 @@ fn main() -> ExitCode {
 /// Runs all rounds and prints a report for each guest. A run that fails ends the guest's rounds; what was measured until
 /// then is printed all the same.
 fn run(cli: &Cli) -> ferry_testkit::Result<()> {
+    if let Some(guests) = cli.restart {
+        let report = restart::run(guests, cli.rounds, note)?;
+        let _ = writeln!(io::stdout(), "{report}");
+        return Ok(());
+    }
     let mut shuffle = Shuffle::new(cli.seed());
     let mut arena = Arena::open(cli)?;
     for why in arena.missing() {

@@ -127,6 +127,14 @@ const ECHO: &[u8] = &[
     0xeb, 0xf0,                         // 7c0f        jmp  next
 ];
 
+/// A guest without anything to do.
+#[rustfmt::skip]
+const IDLE: &[u8] = &[
+    0xfa,                               // 7c00        cli
+    0xf4,                               // 7c01 next:  hlt
+    0xeb, 0xfd,                         // 7c02        jmp  next
+];
+
 /// The image of a raw disk that boots into the guest.
 pub fn image() -> Vec<u8> {
     bootable(&[CODE, TEXT].concat())
@@ -135,6 +143,11 @@ pub fn image() -> Vec<u8> {
 /// The image of a raw disk that boots into a guest that gives back in capitals what it is told on its first serial port.
 pub fn echo_image() -> Vec<u8> {
     bootable(ECHO)
+}
+
+/// The image of a raw disk that boots into a guest that halts for ever, so that many of them cost little.
+pub fn idle_image() -> Vec<u8> {
+    bootable(IDLE)
 }
 
 fn bootable(code: &[u8]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::deadline::{wait_for, wait_until};
-use crate::lab::Host;
+use crate::lab::{DISK, Host};
 use crate::tree::{Launch, Tree};
 use crate::{Error, Result, programs};
 
@@ -31,6 +31,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Environment variables.
     pub environment: Vec<(String, String)>,
+    /// Keep the root in memory, where syncing costs nothing; only on hosts with namespaces of their own.
+    pub in_memory: bool,
     /// Run the build that a test can hold at the points of a migration: see [`Ferryd::arm`].
     pub fault_points: bool,
 }
@@ -43,6 +45,7 @@ impl Default for Options {
             config: None,
             arguments: Vec::new(),
             environment: Vec::new(),
+            in_memory: false,
             fault_points: false,
         }
     }
@@ -98,7 +101,11 @@ impl Ferryd {
     /// [`Error::Late`] or [`Error::Unexpected`] with the end of its log.
     pub fn start(host: &Arc<Host>, options: Options) -> Result<Self> {
         // Where the other host cannot see its socket, or a cut cable would not part the two.
-        let root = if host.is_isolated() { PathBuf::from("/run/f") } else { host.folder().join("f") };
+        let root = match (host.is_isolated(), options.in_memory) {
+            (true, false) => Path::new(DISK).join("f"),
+            (true, true) => PathBuf::from("/run/f"),
+            (false, _) => host.folder().join("f"),
+        };
         let seen = host.seen(&root);
         std::fs::create_dir_all(&seen).map_err(Error::io(format!("making {seen:?}")))?;
         if let Some(config) = &options.config {

@@ -30,6 +30,9 @@ use crate::{Error, Result};
 /// How long a command of the lab's own may take.
 const SETUP_LIMIT: Duration = Duration::from_secs(30);
 
+/// A host's own folder on the machine's disk, as it alone sees it. The rest that is its own lies in memory.
+pub const DISK: &str = "/run/disk";
+
 /// The port of libvirt's protocol over plain TCP.
 const LIBVIRT_PORT: u16 = 16509;
 
@@ -326,7 +329,8 @@ impl Host {
         }
         script += &format!(
             "mount -t tmpfs -o mode=755 ferry-lab /run
-             mkdir -p /run/lock
+             mkdir -p /run/lock '{disk}' {DISK}
+             mount --bind '{disk}' {DISK}
              mount -t sysfs ferry-lab /sys
              ip link set lo up
              ip link add br0 type bridge stp_state 0 forward_delay 0
@@ -334,7 +338,8 @@ impl Host {
              ip address add {}/24 dev br0
              ip link set br0 up
              ",
-            self.address
+            self.address,
+            disk = self.folder.join("disk").display(),
         );
         script
     }
