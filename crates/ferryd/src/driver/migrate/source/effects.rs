@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ferry_domain::{Happening, State};
+use ferry_migration::Standing;
 use ferry_migration::journal::SourceRecord;
 use ferry_migration::policy;
 use ferry_migration::source::{Answer, Call, Effect, Ended, Input, Report};
@@ -112,6 +113,11 @@ impl Driver {
                 let given_back = self.guest.is_some()
                     && (matches!(self.state(), State::Running(_)) || self.stays_stopped());
                 given_back.then_some(Input::Qemu(Report::Resumed))
+            }
+            Effect::EndQemu if outgoing.machine.standing() == Standing::Here => {
+                // Its user destroyed it on its way.
+                self.end_guest(Ending::Destroyed).await;
+                None
             }
             Effect::EndQemu => {
                 self.let_go().await;
