@@ -83,7 +83,7 @@ impl Request {
         // Finish and Confirm clean up: what was refused before is not refused again.
         if matches!(phase, Phase::Begin | Phase::Prepare | Phase::Perform) {
             refuse_flags(phase, flags)?;
-            refuse_params(params, flags)?;
+            refuse_params(phase, params, flags)?;
         }
         let text = |name: &str| {
             params.iter().find(|param| param.name == name).and_then(|param| match &param.value {
@@ -323,7 +323,7 @@ fn refuse_flags(phase: Phase, flags: MigrateFlags) -> Result<(), Error> {
     }
 }
 
-fn refuse_params(params: &[TypedParam], flags: MigrateFlags) -> Result<(), Error> {
+fn refuse_params(phase: Phase, params: &[TypedParam], flags: MigrateFlags) -> Result<(), Error> {
     use MigrateFlags as F;
     let has = |name: &str| params.iter().any(|param| param.name == name);
     if (has(names::MIGRATE_DISKS) || has(names::MIGRATE_DISKS_DETECT_ZEROES))
@@ -332,8 +332,10 @@ fn refuse_params(params: &[TypedParam], flags: MigrateFlags) -> Result<(), Error
         let text = "use of 'migrate_disks' requires a flag for migration of non-shared storage";
         return Err(Error::of(ErrorCode::OPERATION_UNSUPPORTED, Origin::QEMU, text));
     }
+    // The flag is the source's; the destination is sent the parameters without it.
     if (has(names::AUTO_CONVERGE_INITIAL) || has(names::AUTO_CONVERGE_INCREMENT))
         && !flags.contains(F::AUTO_CONVERGE)
+        && phase != Phase::Prepare
     {
         return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, "Turn auto convergence on to tune it"));
     }
@@ -408,6 +410,8 @@ mod tests {
         let tune = [TypedParam::new("auto_converge.initial", 10)];
         assert_eq!(codes(Phase::Begin, &tune, F::LIVE), of(ErrorCode::INVALID_ARG, qemu));
         assert!(Request::parse(Phase::Begin, &tune, F::LIVE | F::AUTO_CONVERGE).is_ok());
+        let prepare = [TypedParam::new("auto_converge.initial", 10), TypedParam::new("destination_xml", "<x/>")];
+        assert!(Request::parse(Phase::Prepare, &prepare, F::LIVE).is_ok());
         let unknown = [TypedParam::new("nonsense", 10)];
         assert_eq!(
             codes(Phase::Confirm, &unknown, F::LIVE),
