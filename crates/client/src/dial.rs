@@ -130,10 +130,8 @@ pub(crate) fn reason(error: &io::Error) -> String {
         return "Connection timed out".to_owned();
     }
     let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
+    let words = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+    words.strip_prefix("failed to lookup address information: ").unwrap_or(words).to_owned()
 }
 
 #[cfg(test)]
@@ -165,6 +163,8 @@ mod tests {
     #[test]
     fn system_errors_read_as_in_c() {
         assert_eq!(reason(&io::Error::from_raw_os_error(113)), "No route to host");
+        let lookup = io::Error::other("failed to lookup address information: Name or service not known");
+        assert_eq!(reason(&lookup), "Name or service not known");
         assert_eq!(reason(&io::Error::from(io::ErrorKind::TimedOut)), "Connection timed out");
     }
 }

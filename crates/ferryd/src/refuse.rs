@@ -141,6 +141,16 @@ pub(crate) fn monitor(error: MonitorError) -> Error {
     }
 }
 
+/// What QEMU says about a copy that failed, in the words that clients know where they have some.
+pub(crate) fn copy_words(said: &str) -> String {
+    let unresolved = said.strip_prefix("address resolution failed for ").and_then(|rest| {
+        let (address, reason) = rest.split_once(": ")?;
+        let (host, port) = address.rsplit_once(':')?;
+        Some(format!("Unable to resolve address '{host}' service '{port}': {reason}"))
+    });
+    unresolved.unwrap_or_else(|| said.to_owned())
+}
+
 /// The guest does not run.
 pub(crate) fn not_running() -> Error {
     Error::of(ErrorCode::OPERATION_INVALID, Origin::DOMAIN, "domain is not running")

@@ -229,6 +229,7 @@ impl Driver {
     /// Keeps what QEMU says about a copy that failed.
     pub(in crate::driver) async fn keep_words(&mut self) {
         let words = self.execute(&QueryMigrate).await.ok().and_then(|info| info.error_desc);
+        let words = words.as_deref().map(refuse::copy_words);
         if let Some(Migration::Out(outgoing)) = &mut self.migration {
             outgoing.words = outgoing.words.take().or(words);
         }
