@@ -22,7 +22,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn disk_props(
+    pub(super) fn disk_props(
         &self,
         disk: &Disk,
         boot: Option<u32>,

@@ -35,7 +35,7 @@ impl Builder<'_> {
         Ok(props.with("id", id))
     }
 
-    fn interface_props(
+    pub(super) fn interface_props(
         &self,
         card: &Interface,
         name: &str,

@@ -15,6 +15,7 @@ mod disks;
 mod display;
 mod interfaces;
 mod place;
+pub mod plug;
 mod rtc;
 
 use std::collections::BTreeMap;
