@@ -97,13 +97,16 @@ impl Lifecycle {
             }
             (_, Happening::StartedPaused) => return (self, Vec::new()),
 
-            // Already running: only the switch to post-copy, and its end, change why.
+            // Already running: only the way of a post-copy, and its end, change why.
             (State::Running(was), Happening::Resumed(reason)) => {
-                let told = was == RunningReason::POSTCOPY && reason == RunningReason::MIGRATED;
+                let postcopy = [RunningReason::POSTCOPY, RunningReason::POSTCOPY_FAILED];
+                let told = was != reason
+                    && postcopy.contains(&was)
+                    && (postcopy.contains(&reason) || reason == RunningReason::MIGRATED);
                 if !told {
                     return (self, Vec::new());
                 }
-                (State::Running(reason), vec![Event::Resumed(ResumedDetail::MIGRATED)])
+                (State::Running(reason), vec![Event::Resumed(resumed_detail(reason))])
             }
             (_, Happening::Resumed(reason)) => {
                 let mut events = vec![Event::Resumed(resumed_detail(reason))];
