@@ -264,6 +264,7 @@ impl Driver {
             }
             Request::Heard { id, said, words } => self.heard(id, said, words).await,
             Request::Resolve { guest_is, reply } => self.resolve(guest_is, reply).await,
+            Request::PackageLoaded { id } => self.package_loaded(id).await,
             Request::ClientGone { client } => self.handle_client_gone(client).await,
             Request::Adopt { found, reply } => {
                 let outcome = self.adopt(*found).await;

@@ -73,6 +73,8 @@ pub(crate) enum Request {
     Heard { id: MigrationId, said: Word, words: Vec<Word> },
     /// The operator's word on a migration that is in doubt.
     Resolve { guest_is: GuestIs, reply: Reply<()> },
+    /// The arriving guest of a post-copy can run.
+    PackageLoaded { id: MigrationId },
     /// A connection on which something of this domain hangs has closed.
     ClientGone { client: u64 },
     /// Take over what a former daemon left: a definition, a running QEMU, a migration's journal.

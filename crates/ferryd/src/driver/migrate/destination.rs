@@ -25,10 +25,13 @@ use ferry_qmp::commands::migration::{
 use ferry_qmp::commands::run::{Cont, QueryStatus, RunState};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::values::{DefinedDetail, LifecycleEvent, PausedReason, RunningReason, SuspendedDetail};
+use ferry_rpc::values::{DefinedDetail, LifecycleEvent, PausedReason, SuspendedDetail};
 use tokio::time::Instant;
 
-use super::{Arrived, Conversation, DOUBT_AFTER, Migration, Names, Offline, Pending, Prepared, cookies};
+use super::postcopy::Memory;
+use super::{
+    Arrived, Conversation, DOUBT_AFTER, Migration, Names, Offline, Pending, Prepared, Rest, cookies,
+};
 use crate::driver::guest::{Ending, Guest};
 use crate::driver::{Driver, Reply, answer, now_ms};
 use crate::fault;
@@ -65,6 +68,8 @@ pub(crate) struct Incoming {
     /// Who sends it, for the history.
     pub(super) source_host: String,
     pub(super) stats: Option<JobStats>,
+    /// What is yet to follow the guest in post-copy.
+    pub(super) rest: Rest,
     pub(super) started_ms: u64,
     parameters: Parameters,
     /// What is to be launched, until it is.
@@ -297,7 +302,11 @@ impl Driver {
     fn after_destination_steps(&mut self) {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
         // Until the coordinator has gone it may still call Finish, and is to be told what has become of the guest.
-        if incoming.machine.is_over() && incoming.client.is_none() {
+        let follows = incoming.rest.memory == Memory::Moving;
+        if incoming.machine.is_over() && incoming.client.is_none() && !follows {
+            if incoming.rest.memory == Memory::Broken {
+                tracing::error!(domain = %self.name, "the source is gone, and the rest of the guest's memory with it");
+            }
             self.host.registry.strike(incoming.machine.id());
             self.migration = None;
             return;
@@ -390,6 +399,7 @@ impl Driver {
             return Err(refuse::internal("the guest was launched before"));
         };
         let launch_id = incoming.launch_id.clone();
+        let postcopy = incoming.parameters.flags.contains(MigrateFlags::POSTCOPY);
         let uri = incoming.parameters.data_uri()?;
         let listen = Listen::plan(uri.as_ref(), incoming.parameters.listen_address.as_deref())?;
         let id = self.host.registry.next_id();
@@ -398,24 +408,30 @@ impl Driver {
         self.happen(Happening::LaunchedIncoming);
         // From here on a restarted daemon knows the process.
         self.record_guest().await?;
-        let switched = [(MigrationCapability::Events, true), (MigrationCapability::LateBlockActivate, true)];
+        let switched = [
+            (MigrationCapability::Events, true),
+            (MigrationCapability::LateBlockActivate, true),
+            (MigrationCapability::PostcopyRam, postcopy),
+        ];
         let capabilities = switched.map(|(capability, state)| CapabilityState { capability, state }).to_vec();
         let monitor = self.running()?.monitor.clone();
         monitor.execute(&MigrateSetCapabilities { capabilities }).await.map_err(refuse::monitor)?;
-        let port = self.listen_for_source(&listen).await?;
+        let (listening, port) = self.listen_for_source(&listen).await?;
         fault::point!("listening");
         let number = port.as_ref().map_or(0, Port::number);
         let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
         if let Some(Migration::In(incoming)) = &mut self.migration {
             incoming.uri =
                 uri::uri_out(incoming.parameters.migrate_uri.as_deref(), uri.as_ref(), &host, number);
+            incoming.rest.uri = Some(listening);
             incoming.port = port;
         }
         Ok(())
     }
 
     /// Has QEMU listen; a port of the pool that another program holds is passed over.
-    async fn listen_for_source(&self, listen: &Listen) -> Result<Option<Port>, Error> {
+    /// Gives where it listens, and the port to be kept for it.
+    async fn listen_for_source(&self, listen: &Listen) -> Result<(String, Option<Port>), Error> {
         let monitor = self.running()?.monitor.clone();
         let any = self.host.config.migration_address.as_deref().unwrap_or(any_address());
         let fixed = match listen {
@@ -423,15 +439,16 @@ impl Driver {
             Listen::Unix { .. } => true,
         };
         if fixed {
-            let incoming = MigrateIncoming::at(listen.qemu_incoming(any, 0));
-            return monitor.execute(&incoming).await.map(|_| None).map_err(refuse::monitor);
+            let uri = listen.qemu_incoming(any, 0);
+            let incoming = MigrateIncoming::at(uri.clone());
+            return monitor.execute(&incoming).await.map(|_| (uri, None)).map_err(refuse::monitor);
         }
         let mut at_least = 0;
         loop {
             let port = self.host.ports.take(at_least)?;
-            let incoming = MigrateIncoming::at(listen.qemu_incoming(any, port.number()));
-            match monitor.execute(&incoming).await {
-                Ok(_) => return Ok(Some(port)),
+            let uri = listen.qemu_incoming(any, port.number());
+            match monitor.execute(&MigrateIncoming::at(uri.clone())).await {
+                Ok(_) => return Ok((uri, Some(port))),
                 Err(error) if error.refusal().is_some_and(|text| text.contains("Address already in use")) => {
                     at_least = port.number().saturating_add(1);
                 }
@@ -519,9 +536,12 @@ impl Driver {
 
     async fn finish_arriving(&mut self, ended: Ended) {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
-        incoming.job_open = false;
+        // In post-copy the job, and the port, are needed until all has followed.
+        incoming.job_open = ended == Ended::Arrived && incoming.rest.is_split();
+        if !incoming.job_open {
+            incoming.port = None;
+        }
         incoming.deadline = None;
-        incoming.port = None;
         match ended {
             Ended::Arrived => self.settle_arrival().await,
             Ended::Declined(why) => {
@@ -538,19 +558,22 @@ impl Driver {
         let persist = incoming.parameters.flags.contains(MigrateFlags::PERSIST_DEST);
         let paused = incoming.parameters.flags.contains(MigrateFlags::PAUSED);
         let persistent = incoming.persistent.take();
+        let (running_reason, is_split) = (incoming.rest.running_reason(), incoming.rest.is_split());
         let stats = incoming.stats.map(|stats| stats.arrived(now_ms()));
         incoming.stats = stats;
         if paused {
             self.happen(Happening::Stopped(PausedReason::USER));
             self.emit_lifecycle(LifecycleEvent::SUSPENDED, SuspendedDetail::PAUSED.0);
         } else {
-            self.happen(Happening::Resumed(RunningReason::MIGRATED));
+            self.happen(Happening::Resumed(running_reason));
         }
         if persist {
             self.keep_arrived(persistent).await;
         }
         self.record_or_warn().await;
-        if let Some(stats) = stats {
+        if let Some(stats) = stats
+            && !is_split
+        {
             self.complete_job(stats);
         }
     }
@@ -653,6 +676,7 @@ impl Incoming {
             source_name,
             source_host: String::new(),
             stats: None,
+            rest: Rest::default(),
             started_ms: now_ms(),
             parameters,
             definition: None,

@@ -31,6 +31,8 @@ pub(crate) struct Beside {
     pub(crate) flags: u32,
     /// The definition to keep on the destination, when the caller gave one.
     pub(crate) persistent_xml: Option<String>,
+    /// Where the destination's QEMU listens, as this side's QEMU is told it.
+    pub(crate) uri: Option<String>,
 }
 
 impl Driver {
@@ -46,6 +48,7 @@ impl Driver {
             addresses: addresses(outgoing.conversation.peer.as_ref()),
             flags: outgoing.parameters().flags.bits(),
             persistent_xml: outgoing.parameters().persistent_xml.clone(),
+            uri: outgoing.rest.uri.clone(),
         };
         self.append(&outgoing.names, Role::Source, record, &beside).await
     }
@@ -63,6 +66,7 @@ impl Driver {
             addresses: addresses(incoming.conversation.peer.as_ref()),
             flags: incoming.parameters().flags.bits(),
             persistent_xml: None,
+            uri: incoming.rest.uri.clone(),
         };
         self.append(names, Role::Destination, record, &beside).await
     }

@@ -7,6 +7,7 @@
 mod cookies;
 mod destination;
 mod journal;
+mod postcopy;
 mod recover;
 mod source;
 mod talk;
@@ -29,6 +30,7 @@ pub(crate) use destination::Incoming;
 pub(crate) use journal::Beside;
 pub(crate) use source::Outgoing;
 
+use postcopy::Rest;
 use talk::Conversation;
 
 /// How soon what is outstanding between two daemons is said again: first, and when nobody answers.
@@ -180,6 +182,13 @@ impl Migration {
         }
     }
 
+    fn rest_mut(&mut self) -> &mut Rest {
+        match self {
+            Migration::Out(outgoing) => &mut outgoing.rest,
+            Migration::In(incoming) => &mut incoming.rest,
+        }
+    }
+
     /// Whether the job slot is taken: other jobs and most changes are refused.
     pub(crate) fn occupies(&self) -> bool {
         match self {
@@ -206,11 +215,11 @@ impl Migration {
 
     /// When the driver is to wake up for this migration by itself.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let (deadline, retry) = match self {
-            Migration::Out(outgoing) => (outgoing.deadline, outgoing.retry),
-            Migration::In(incoming) => (incoming.deadline, incoming.retry),
+        let due = match self {
+            Migration::Out(outgoing) => [outgoing.deadline, outgoing.retry, outgoing.rest.retry],
+            Migration::In(incoming) => [incoming.deadline, incoming.retry, incoming.rest.retry],
         };
-        [deadline, retry].into_iter().flatten().min()
+        due.into_iter().flatten().min()
     }
 }
 
@@ -271,6 +280,7 @@ impl Driver {
 
     /// QEMU's copy went over to another status.
     pub(super) async fn handle_migration_status(&mut self, status: MigrationStatus) {
+        self.note_memory(&status).await;
         match &self.migration {
             Some(Migration::Out(_)) => self.source_status(status).await,
             Some(Migration::In(_)) => self.destination_status(status).await,
@@ -371,6 +381,11 @@ impl Driver {
     }
 
     async fn ring(&mut self, now: Instant) {
+        if let Some(migration) = &mut self.migration
+            && migration.rest_mut().retry.take_if(|due| *due <= now).is_some()
+        {
+            self.reconnect().await;
+        }
         match &mut self.migration {
             Some(Migration::Out(outgoing)) => {
                 use ferry_migration::source::Input;

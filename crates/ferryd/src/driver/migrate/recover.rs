@@ -14,7 +14,7 @@ use ferry_qmp::commands::migration::MigrationStatus;
 use ferry_qmp::commands::run::RunState;
 use ferry_rpc::flags::MigrateFlags;
 
-use super::{Conversation, Incoming, Migration, Names, Outgoing};
+use super::{Conversation, Incoming, Migration, Names, Outgoing, Rest};
 use crate::driver::Driver;
 use crate::driver::adopt::Doing;
 use crate::handover;
@@ -37,6 +37,7 @@ impl Driver {
         // A record of an earlier start says nothing of the QEMU that runs now.
         let doing = doing.filter(|_| its_guest);
         let plan = left.beside.plan;
+        let rest = Rest::found(left.beside.uri.clone(), doing.and_then(|doing| doing.copy.status.as_ref()));
         match left.status {
             Status::Source(SourceStatus::Done) if !its_guest => {
                 // Settled on this side long ago; who asks is answered from the journal.
@@ -52,7 +53,9 @@ impl Driver {
                 if let Some((machine, effects)) = recovered {
                     let mut outgoing = self.outgoing_of(&left, machine);
                     outgoing.suspended = user_stopped;
+                    outgoing.rest = rest;
                     self.migration = Some(Migration::Out(Box::new(outgoing)));
+                    self.show_memory();
                     let follow = self.perform_source_effects(effects).await;
                     self.run_source(follow).await;
                 }
@@ -62,7 +65,11 @@ impl Driver {
                 tracing::info!(domain = %self.uuid, migration = %left.id, ?status, ?seen, "arriving, found again");
                 let recovered = Destination::recover(left.id, plan, source_of(&left), status, seen);
                 if let Some((machine, effects)) = recovered {
-                    self.migration = Some(Migration::In(Box::new(self.incoming_of(&left, machine))));
+                    let mut incoming = self.incoming_of(&left, machine);
+                    incoming.job_open |= rest.is_split();
+                    incoming.rest = rest;
+                    self.migration = Some(Migration::In(Box::new(incoming)));
+                    self.show_memory();
                     let follow = self.perform_destination_effects(effects).await;
                     self.run_destination(follow).await;
                 }

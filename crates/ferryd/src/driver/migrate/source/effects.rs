@@ -204,7 +204,10 @@ impl Driver {
         };
         self.execute(&MigrateSetCapabilities { capabilities: capabilities.to_vec() }).await?;
         self.execute(&MigrateSetParameters(tuning)).await?;
-        self.execute(&Migrate::to(uri)).await?;
+        self.execute(&Migrate::to(uri.clone())).await?;
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.rest.uri = Some(uri);
+        }
         fault::point!("copying");
         Ok(())
     }

@@ -20,7 +20,7 @@ use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
 use tokio::time::Instant;
 
-use super::{Begun, Conversation, DOUBT_AFTER, Migration, Names, Pending};
+use super::{Begun, Conversation, DOUBT_AFTER, Migration, Names, Pending, Rest};
 use crate::driver::guest::Ending;
 use crate::driver::{Driver, now_ms};
 
@@ -40,6 +40,8 @@ pub(crate) struct Outgoing {
     pub(in crate::driver) standing_since_ms: u64,
     /// The user stopped the guest meanwhile: it stays stopped if it stays here.
     pub(in crate::driver) suspended: bool,
+    /// What is yet to follow the guest in post-copy.
+    pub(in crate::driver) rest: Rest,
     /// What the job has done so far; the totals once the copy is complete.
     pub(in crate::driver) stats: JobStats,
     pub(in crate::driver) parameters: Parameters,
@@ -228,6 +230,7 @@ impl Outgoing {
             retry: None,
             standing_since_ms: now_ms(),
             suspended: false,
+            rest: Rest::default(),
             stats: JobStats::started(now_ms()),
             parameters,
             begun: None,
