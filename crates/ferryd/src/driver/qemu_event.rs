@@ -174,10 +174,13 @@ impl Driver {
 
     /// QEMU is gone.
     pub(super) async fn handle_exit(&mut self) {
+        let launch_id = self.guest.as_ref().map(|guest| guest.launch_id.clone()).unwrap_or_default();
         if self.holds_its_guest() {
-            return self.handle_migration_exit().await;
+            self.handle_migration_exit().await;
+        } else {
+            self.settle_end().await;
         }
-        self.settle_end().await;
+        self.settling_exit(&launch_id).await;
     }
 
     /// Writes the guest down; a record that is late only costs a reason after a restart.

@@ -18,7 +18,7 @@ use ferry_migration::plan::BestEffort;
 use ferry_migration::stats::JobStats;
 use ferry_migration::uri::{self, Listen};
 use ferry_migration::wire::Context;
-use ferry_migration::{Peer, Standing};
+use ferry_migration::{MigrationId, Peer, Standing};
 use ferry_qmp::commands::migration::{
     CapabilityState, MigrateIncoming, MigrateSetCapabilities, MigrationCapability, MigrationStatus,
 };
@@ -229,8 +229,10 @@ impl Driver {
     }
 
     pub(super) async fn destination_exit(&mut self) {
+        // A guest that has arrived dies like any other.
+        let arriving = self.is_migrating();
         if let Some(guest) = &mut self.guest {
-            guest.ending.get_or_insert(Ending::Failed);
+            guest.ending.get_or_insert(if arriving { Ending::Failed } else { Ending::Crashed });
         }
         self.settle_end().await;
         self.drive_destination(Input::Qemu(Report::Died)).await;
@@ -275,7 +277,9 @@ impl Driver {
                 Err(denied) => tracing::error!(domain = %self.name, %denied, ?input, "out of turn"),
             }
         }
-        self.after_destination_steps();
+        if let Some(ended) = self.after_destination_steps() {
+            self.purge_journal(ended).await;
+        }
     }
 
     fn turn_destination(&mut self, input: Input) -> Result<Vec<Effect>, Denied> {
@@ -299,17 +303,19 @@ impl Driver {
         Ok(effects)
     }
 
-    fn after_destination_steps(&mut self) {
-        let Some(Migration::In(incoming)) = &mut self.migration else { return };
+    /// Sets the timers, and lets go of a machine that is over. Yields one whose records nobody will ask for.
+    fn after_destination_steps(&mut self) -> Option<MigrationId> {
+        let Some(Migration::In(incoming)) = &mut self.migration else { return None };
         // Until the coordinator has gone it may still call Finish, and is to be told what has become of the guest.
         let follows = incoming.rest.memory == Memory::Moving;
         if incoming.machine.is_over() && incoming.client.is_none() && !follows {
             if incoming.rest.memory == Memory::Broken {
                 tracing::error!(domain = %self.name, "the source is gone, and the rest of the guest's memory with it");
             }
-            self.host.registry.strike(incoming.machine.id());
+            let (id, mute) = (incoming.machine.id(), matches!(incoming.machine.peer(), Peer::Mute(_)));
+            self.host.registry.strike(id);
             self.migration = None;
-            return;
+            return mute.then_some(id);
         }
         if !incoming.machine.wants_retry() {
             incoming.retry = None;
@@ -325,6 +331,14 @@ impl Driver {
         // An orphan that hears nothing gives up what it cannot complete.
         if incoming.client.is_none() && incoming.job_open && incoming.deadline.is_none() {
             incoming.deadline = Some(Instant::now() + PATIENCE);
+        }
+        None
+    }
+
+    /// The source lives and copies on: patience starts anew.
+    pub(super) fn be_patient(&mut self) {
+        if let Some(Migration::In(incoming)) = &mut self.migration {
+            incoming.deadline = incoming.deadline.map(|_| Instant::now() + PATIENCE);
         }
     }
 
@@ -343,9 +357,10 @@ impl Driver {
         let Some(Migration::In(incoming)) = &mut self.migration else { return None };
         match effect {
             Effect::Journal(record) => {
+                let id = incoming.names.id;
                 let written = self.write_destination_record(record).await;
                 if record == DestinationRecord::Acknowledged {
-                    self.purge_journal().await;
+                    self.purge_journal(id).await;
                 }
                 Some(Input::Journaled(written))
             }
@@ -462,7 +477,9 @@ impl Driver {
         let Some(guest) = &self.guest else { return Report::Died };
         match guest.monitor.execute(&QueryStatus).await {
             Ok(status) if status.status != RunState::Inmigrate => Report::Complete,
-            Ok(_) | Err(_) => Report::Died,
+            Ok(_) | Err(_) if guest.process.has_ended() => Report::Died,
+            // It lives and does not say so: it is asked again.
+            Ok(_) | Err(_) => Report::StartRefused,
         }
     }
 

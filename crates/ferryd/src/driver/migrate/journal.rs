@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use ferry_migration::journal::{DestinationRecord, SourceRecord};
 use ferry_migration::plan::Guarantee;
-use ferry_migration::{Peer, Plan, Written, destination, source};
+use ferry_migration::{MigrationId, Peer, Plan, Written, destination, source};
 use ferry_store::{Direction, HistoryEntry, JournalEntry, Role};
 use serde::{Deserialize, Serialize};
 
@@ -71,10 +71,9 @@ impl Driver {
         self.append(names, Role::Destination, record, &beside).await
     }
 
-    /// Drops the records of a migration whose end both sides know.
-    pub(super) async fn purge_journal(&self) {
-        let Some(migration) = &self.migration else { return };
-        let id = u128::from_be_bytes(*migration.id().as_bytes());
+    /// Drops the records of a migration whose end everybody knows who could ask for it.
+    pub(super) async fn purge_journal(&self, migration: MigrationId) {
+        let id = u128::from_be_bytes(*migration.as_bytes());
         // Records that stay are folded again at the next start, and found settled.
         let _ = self.host.store(move |store| store.purge(id)).await;
     }

@@ -120,6 +120,14 @@ pub(crate) enum Migration {
 }
 
 impl Migration {
+    /// The start of QEMU that it is about.
+    fn launch_id(&self) -> &str {
+        match self {
+            Migration::Out(outgoing) => &outgoing.launch_id,
+            Migration::In(incoming) => &incoming.launch_id,
+        }
+    }
+
     /// Which migration.
     pub(crate) fn id(&self) -> MigrationId {
         match self {
@@ -252,8 +260,7 @@ impl Driver {
     /// Whether the QEMU that runs is the one that the present migration is about.
     pub(super) fn holds_its_guest(&self) -> bool {
         match (&self.migration, &self.guest) {
-            (Some(Migration::Out(outgoing)), Some(guest)) => outgoing.launch_id == guest.launch_id,
-            (Some(Migration::In(incoming)), Some(guest)) => incoming.launch_id == guest.launch_id,
+            (Some(migration), Some(guest)) => migration.launch_id() == guest.launch_id,
             (Some(_), None) | (None, _) => false,
         }
     }
@@ -432,6 +439,10 @@ impl<T> Default for Pending<T> {
 }
 
 impl<T> Pending<T> {
+    fn is_pending(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn set(&mut self, reply: Reply<T>) {
         self.0 = Some(reply);
     }

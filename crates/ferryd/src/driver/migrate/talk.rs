@@ -141,11 +141,8 @@ impl Driver {
 
     async fn drive_told(&mut self, word: Word) {
         tracing::debug!(domain = %self.name, %word, "the other daemon says");
-        if let Some(Migration::In(incoming)) = &mut self.migration
-            && word == Word::GoingOn
-        {
-            // The source lives and copies on: patience starts anew.
-            incoming.deadline = None;
+        if word == Word::GoingOn {
+            self.be_patient();
         }
         match &self.migration {
             Some(Migration::Out(_)) => self.drive_source(source::Input::Told(word)).await,
@@ -183,6 +180,24 @@ impl Driver {
         if at.is_some() {
             self.settling.extend(self.migration.take());
             self.migration = self.waiting.take();
+        }
+    }
+
+    /// QEMU is gone: earlier migrations that brought the guest into it, and whose source does not know it, say so.
+    pub(in crate::driver) async fn settling_exit(&mut self, launch_id: &str) {
+        let concerned = self.settling.iter().filter(|migration| migration.launch_id() == launch_id);
+        let concerned: Vec<_> = concerned.map(Migration::id).collect();
+        for id in concerned {
+            let Some(at @ Some(_)) = self.place_of(id) else { continue };
+            self.bring_forward(at);
+            match &self.migration {
+                Some(Migration::Out(_)) => self.drive_source(source::Input::Qemu(source::Report::Died)).await,
+                Some(Migration::In(_)) => {
+                    self.drive_destination(destination::Input::Qemu(destination::Report::Died)).await;
+                }
+                None => {}
+            }
+            self.send_back(at);
         }
     }
 

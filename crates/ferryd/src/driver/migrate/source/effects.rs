@@ -66,12 +66,13 @@ impl Driver {
                 None
             }
             Effect::Journal(record) => {
+                let id = outgoing.names.id;
                 let written = self.write_source_record(record).await;
                 if record == SourceRecord::Granted {
                     self.close_figures().await;
                 }
                 if record == SourceRecord::Acknowledged {
-                    self.purge_journal().await;
+                    self.purge_journal(id).await;
                 }
                 Some(Input::Journaled(written))
             }
@@ -82,7 +83,7 @@ impl Driver {
             }
             Effect::StartCopy => match self.start_copy().await {
                 Ok(()) => None,
-                Err(error) => self.copy_refused(&error),
+                Err(error) => self.copy_refused(&error).await,
             },
             Effect::Continue => {
                 fault::point!("switchover");
@@ -212,11 +213,13 @@ impl Driver {
         Ok(())
     }
 
-    /// QEMU did not even start the copy.
-    pub(in crate::driver) fn copy_refused(&mut self, error: &Error) -> Option<Input> {
+    /// QEMU did not even start the copy, or does not say that it did.
+    pub(in crate::driver) async fn copy_refused(&mut self, error: &Error) -> Option<Input> {
         if let Some(Migration::Out(outgoing)) = &mut self.migration {
             outgoing.words = Some(error.message.clone());
         }
+        // QEMU may have taken the command and not said so; what it takes next is to stop that.
+        let _ = self.execute(&MigrateCancel).await;
         Some(Input::Qemu(Report::Failed))
     }
 
@@ -272,7 +275,8 @@ impl Driver {
         let patience = Instant::now() + RESUME_PATIENCE;
         while let Err(error) = self.execute(&Cont).await {
             // QEMU refuses while it still winds up the copy, and says so only in words.
-            if Instant::now() > patience || self.guest.is_none() {
+            let dead = self.guest.as_ref().is_none_or(|guest| guest.process.has_ended());
+            if Instant::now() > patience || dead {
                 tracing::error!(domain = %self.name, %error, "the guest could not be resumed");
                 self.happen(Happening::Stopped(PausedReason::API_ERROR));
                 return self.record_or_warn().await;

@@ -10,11 +10,11 @@ mod effects;
 use std::collections::VecDeque;
 
 use ferry_domain::State;
-use ferry_migration::Standing;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::source::{Call, Denied, Effect, Input, Report, Source};
 use ferry_migration::stats::JobStats;
 use ferry_migration::wire::Context;
+use ferry_migration::{MigrationId, Peer, Standing};
 use ferry_qmp::commands::migration::MigrationStatus;
 use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
@@ -149,7 +149,9 @@ impl Driver {
                 Err(denied) => tracing::error!(domain = %self.name, %denied, ?input, "out of turn"),
             }
         }
-        self.after_source_steps();
+        if let Some(ended) = self.after_source_steps() {
+            self.purge_journal(ended).await;
+        }
     }
 
     /// One step of the machine.
@@ -174,25 +176,30 @@ impl Driver {
         Ok(effects)
     }
 
-    /// Sets the timers, and lets go of a machine that is over.
-    fn after_source_steps(&mut self) {
-        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
+    /// Sets the timers, and lets go of a machine that is over. Yields one whose records nobody will ask for.
+    fn after_source_steps(&mut self) -> Option<MigrationId> {
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return None };
         // Until the coordinator has gone it may still call, and is to be told what has become of the guest.
         if outgoing.machine.is_over() && outgoing.client.is_none() {
-            self.host.registry.strike(outgoing.machine.id());
+            let (id, stayed) = (outgoing.machine.id(), outgoing.machine.standing() == Standing::Here);
+            let mute = matches!(outgoing.machine.peer(), Some(Peer::Mute(_)));
+            self.host.registry.strike(id);
             self.migration = None;
-            return;
+            return (mute && stayed).then_some(id);
         }
         if !outgoing.machine.wants_retry() {
             outgoing.retry = None;
         } else if outgoing.retry.is_none() {
             outgoing.retry = Some(outgoing.conversation.next_retry());
         }
-        if outgoing.machine.standing() != Standing::HandedOver {
+        // Nobody is left waiting for a peer that may be gone for good.
+        let waits = outgoing.machine.standing() == Standing::HandedOver || outgoing.confirm.is_pending();
+        if !waits {
             outgoing.deadline = None;
         } else if outgoing.deadline.is_none() {
             outgoing.deadline = Some(Instant::now() + DOUBT_AFTER);
         }
+        None
     }
 
     fn deny_source(&mut self, input: Input, denied: Denied) {
