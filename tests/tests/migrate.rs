@@ -2,7 +2,6 @@
 
 use ferry_testkit::guest::Work;
 use ferry_testkit::tools::Tools;
-use ferry_testkit::virsh::Virsh;
 use ferry_tests::aftermath::{Asking as _, is_silent};
 use ferry_tests::events::Events;
 use ferry_tests::{Pair, SOON};
@@ -158,15 +157,7 @@ fn several_guests_leave_at_once() {
     const NAMES: [&str; 3] = ["one", "two", "three"];
     let pair = pair();
     let ears = NAMES.map(|name| pair.boot_sector(name).unwrap());
-    let (virsh, uri) = (pair.virsh(0), pair.uri(1));
-    let copies = NAMES.map(|name| {
-        virsh.ok(["migrate-setmaxdowntime", name, "1"]).unwrap();
-        let words = ["migrate", name, &uri, "--live", "--unsafe", "--bandwidth", "1"];
-        virsh.start(words, name).unwrap()
-    });
-    for name in NAMES {
-        until_copying(&virsh, name);
-    }
+    let copies = NAMES.map(|name| pair.slow_copy(name, &[]).unwrap());
     if pair.host(1).is_isolated() {
         let mut ports = pair.listening(1);
         ports.retain(|port| *port != pair.host(1).port());
@@ -174,7 +165,7 @@ fn several_guests_leave_at_once() {
         assert!(ports.iter().all(|port| (49152..=49154).contains(port)), "{ports:?}");
     }
     for name in NAMES {
-        virsh.ok(["migrate-setspeed", name, "1000"]).unwrap();
+        pair.let_go(name).unwrap();
     }
     for (copy, (name, serial)) in copies.iter().zip(NAMES.iter().zip(&ears)) {
         assert_eq!(copy.wait_end(SOON).unwrap(), "exit code 0", "{}", copy.log_tail(5));
@@ -191,7 +182,7 @@ fn several_guests_leave_at_once() {
 fn questions_are_answered_while_a_guest_leaves() {
     let pair = pair();
     let serial = pair.boot_sector("vm").unwrap();
-    let copy = slow_copy(&pair, &[]);
+    let copy = pair.slow_copy("vm", &[]).unwrap();
     let virsh = pair.virsh(0).limit(std::time::Duration::from_secs(5));
     for words in [
         &["list", "--all"][..],
@@ -214,7 +205,7 @@ fn questions_are_answered_while_a_guest_leaves() {
         &["migrate", "vm", &pair.uri(1), "--live", "--unsafe"],
         "another migration job is already running for domain 'vm'",
     );
-    pair.virsh(0).ok(["migrate-setspeed", "vm", "1000"]).unwrap();
+    pair.let_go("vm").unwrap();
     assert_eq!(copy.wait_end(SOON).unwrap(), "exit code 0", "{}", copy.log_tail(5));
     pair.moved(0, "vm", "running (migrated)", &serial);
 }
@@ -224,7 +215,7 @@ fn questions_are_answered_while_a_guest_leaves() {
 fn a_suspend_meanwhile_ends_the_copy() {
     let pair = pair();
     let serial = pair.boot_sector("vm").unwrap();
-    let copy = slow_copy(&pair, &["--p2p"]);
+    let copy = pair.slow_copy("vm", &["--p2p"]).unwrap();
     pair.virsh(0).ok(["suspend", "vm"]).unwrap();
     assert_eq!(copy.wait_end(SOON).unwrap(), "exit code 0", "{}", copy.log_tail(5));
     pair.moved(0, "vm", "running (migrated)", &serial);
@@ -236,7 +227,7 @@ fn a_timeout_suspends_the_guest_and_the_copy_ends() {
     let pair = pair();
     let serial = pair.boot_sector("vm").unwrap();
     let words = ["--timeout", "2", "--timeout-suspend"];
-    let copy = slow_copy(&pair, &words);
+    let copy = pair.slow_copy("vm", &words).unwrap();
     assert_eq!(copy.wait_end(SOON).unwrap(), "exit code 0", "{}", copy.log_tail(5));
     pair.moved(0, "vm", "running (migrated)", &serial);
     let uri = pair.uri(0);
@@ -258,7 +249,7 @@ fn destroy_meanwhile_leaves_nothing_anywhere() {
         if pair.virsh(0).state("vm").unwrap() != "running" {
             pair.virsh(0).ok(["start", "vm"]).unwrap();
         }
-        let copy = slow_copy(&pair, &["--p2p"]);
+        let copy = pair.slow_copy("vm", &["--p2p"]).unwrap();
         pair.virsh(host).ok(["destroy", "vm"]).unwrap();
         assert_eq!(copy.wait_end(SOON).unwrap(), "exit code 1");
         if host == 0 {
@@ -343,25 +334,4 @@ fn a_working_guest_keeps_memory_disk_and_time() {
     let check = pair.ask(0, "vm", &serial, "check").unwrap();
     assert_eq!(check["damaged"], "0", "{check:?}");
     serial.verdict().whole().unwrap();
-}
-
-/// A live copy of `vm` from the first host that goes on until its limits are lifted.
-fn slow_copy(pair: &Pair, words: &[&str]) -> ferry_testkit::tree::Tree {
-    let (virsh, uri) = (pair.virsh(0), pair.uri(1));
-    virsh.ok(["migrate-setmaxdowntime", "vm", "1"]).unwrap();
-    let all = ["migrate", "vm", &uri, "--live", "--unsafe", "--bandwidth", "1"].into_iter();
-    let copy = virsh.start(all.chain(words.iter().copied()), "copy").unwrap();
-    until_copying(&virsh, "vm");
-    copy
-}
-
-/// Memory is on its way.
-fn until_copying(virsh: &Virsh, name: &str) {
-    let begun = ferry_testkit::deadline::wait_until("memory on its way", SOON, || {
-        let told = virsh.ok(["domjobinfo", name]).unwrap_or_default();
-        told.lines().any(|line| {
-            line.strip_prefix("Memory processed:").is_some_and(|amount| !amount.trim().starts_with("0.000"))
-        })
-    });
-    assert!(begun.is_ok(), "{begun:?}: {:?}", virsh.run(["domjobinfo", name]));
 }
