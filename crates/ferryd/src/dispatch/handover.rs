@@ -6,24 +6,25 @@ use ferry_migration::journal::Status;
 use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Secret};
 use ferry_rpc::error::Error;
-use ferry_rpc::proto::{HandoverTell, HandoverTellReply};
+use ferry_rpc::proto::{Cookie, HandoverTell, HandoverTellReply};
 
 use super::Context;
 use crate::driver::migrate::Beside;
 use crate::driver::{Request, Told};
+use crate::handover::Answer;
 use crate::{handover, restart};
 
 /// Hands a word to the domain that it is about, and answers with what its driver says.
 pub(super) async fn tell(context: Context, call: HandoverTell) -> Result<HandoverTellReply, Error> {
     let host = context.host.uuid;
     let Some(word) = handover::known(call.word) else {
-        return Ok(HandoverTellReply { host, words: Vec::new() });
+        return Ok(HandoverTellReply { host, words: Vec::new(), cookie: Cookie(Vec::new()) });
     };
     let id = MigrationId::from_bytes(call.migration);
-    let words = match context.host.registry.by_migration(id) {
+    let answer = match context.host.registry.by_migration(id) {
         None => {
             let known = from_journal(&context, &call, word).await?;
-            known.unwrap_or_else(|| word.of_stranger()).into_iter().collect()
+            Answer::of(known.unwrap_or_else(|| word.of_stranger()))
         }
         Some(driver) => {
             let secret = Secret::from_bytes(call.secret.0);
@@ -31,7 +32,8 @@ pub(super) async fn tell(context: Context, call: HandoverTell) -> Result<Handove
             driver.ask(|reply| Request::Told { told, reply }).await?
         }
     };
-    Ok(HandoverTellReply { host, words: words.into_iter().map(|word| word.number().into()).collect() })
+    let words = answer.words.into_iter().map(|word| word.number().into()).collect();
+    Ok(HandoverTellReply { host, words, cookie: Cookie(answer.cookie) })
 }
 
 /// A migration that only the journal knows any more: its other side may not have heard how it ended. Nothing for one

@@ -259,10 +259,10 @@ impl Driver {
             Request::StartPostcopy { reply } => self.start_postcopy(reply).await,
             Request::Migrate(request) => self.handle_migrate(request).await,
             Request::Told { told, reply } => {
-                let words = self.told(told).await;
-                self.answer(reply, Ok(words));
+                let said = self.told(told).await;
+                self.answer(reply, Ok(said));
             }
-            Request::Heard { id, said, words } => self.heard(id, said, words).await,
+            Request::Heard { id, said, answer } => self.heard(id, said, answer).await,
             Request::Resolve { guest_is, reply } => self.resolve(guest_is, reply).await,
             Request::PackageLoaded { id } => self.package_loaded(id).await,
             Request::ClientGone { client } => self.handle_client_gone(client).await,

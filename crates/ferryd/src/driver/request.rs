@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::View;
 use super::change::Change;
 use super::migrate::MigrateRequest;
+use crate::handover::Answer;
 use crate::listen::Client;
 use crate::restart::Found;
 
@@ -68,9 +69,9 @@ pub(crate) enum Request {
     /// A phase of a migration.
     Migrate(MigrateRequest),
     /// The other daemon of a migration says something; the answer is what this side says to it.
-    Told { told: Told, reply: Reply<Vec<Word>> },
+    Told { told: Told, reply: Reply<Answer> },
     /// What the other daemon answered to something that this side said.
-    Heard { id: MigrationId, said: Word, words: Vec<Word> },
+    Heard { id: MigrationId, said: Word, answer: Answer },
     /// The operator's word on a migration that is in doubt.
     Resolve { guest_is: GuestIs, reply: Reply<()> },
     /// The arriving guest of a post-copy can run.

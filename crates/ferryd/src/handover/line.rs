@@ -40,7 +40,22 @@ pub(crate) struct Credentials {
 struct Said {
     word: Word,
     cookie: Vec<u8>,
-    answer: oneshot::Sender<Vec<Word>>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What a daemon says to a word of the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) words: Vec<Word>,
+    /// The cookie of Perform, beside a grant.
+    pub(crate) cookie: Vec<u8>,
+}
+
+impl Answer {
+    /// At most one word, and nothing beside it.
+    pub(crate) fn of(word: Option<Word>) -> Answer {
+        Answer { words: word.into_iter().collect(), cookie: Vec::new() }
+    }
 }
 
 /// The way to the other daemon.
@@ -68,7 +83,7 @@ impl Line {
         &self,
         word: Word,
         cookie: Vec<u8>,
-    ) -> impl Future<Output = Option<Vec<Word>>> + Send + use<> {
+    ) -> impl Future<Output = Option<Answer>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
         let sent = self.said.try_send(Said { word, cookie, answer }).is_ok();
         async move { if sent { answered.await.ok() } else { None } }
@@ -86,30 +101,30 @@ impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Said>) {
         while let Some(Said { word, cookie, answer }) = inbox.recv().await {
             // Dropping `answer` tells that the word was lost.
-            if let Some(words) = self.tell(word, cookie).await {
-                let _ = answer.send(words);
+            if let Some(said) = self.tell(word, cookie).await {
+                let _ = answer.send(said);
             }
         }
     }
 
-    async fn tell(&mut self, word: Word, cookie: Vec<u8>) -> Option<Vec<Word>> {
+    async fn tell(&mut self, word: Word, cookie: Vec<u8>) -> Option<Answer> {
         if let Some(connection) = self.connection.take().filter(Connection::is_alive)
-            && let Some(words) = self.tell_over(connection, word, cookie.clone()).await
+            && let Some(answer) = self.tell_over(connection, word, cookie.clone()).await
         {
-            return Some(words);
+            return Some(answer);
         }
         for uri in self.uris.clone() {
             let options =
                 OpenOptions { connect_timeout: PATIENCE, open_timeout: PATIENCE, ..OpenOptions::peer() };
             let Ok(connection) = Connection::open(&uri, options).await else { continue };
-            if let Some(words) = self.tell_over(connection, word, cookie.clone()).await {
-                return Some(words);
+            if let Some(answer) = self.tell_over(connection, word, cookie.clone()).await {
+                return Some(answer);
             }
         }
         None
     }
 
-    async fn tell_over(&mut self, connection: Connection, word: Word, cookie: Vec<u8>) -> Option<Vec<Word>> {
+    async fn tell_over(&mut self, connection: Connection, word: Word, cookie: Vec<u8>) -> Option<Answer> {
         let call = HandoverTell {
             migration: *self.credentials.id.as_bytes(),
             secret: RawSecret(self.credentials.secret.to_bytes()),
@@ -123,7 +138,7 @@ impl Task {
             return None;
         }
         self.connection = Some(connection);
-        Some(reply.words.into_iter().filter_map(known).collect())
+        Some(Answer { words: reply.words.into_iter().filter_map(known).collect(), cookie: reply.cookie.0 })
     }
 }
 

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use crate::host::Host;
 
-pub(crate) use line::{Credentials, Line, Peer, is_host, known, uri};
+pub(crate) use line::{Answer, Credentials, Line, Peer, is_host, known, uri};
 
 /// Where this daemon can be asked, most specific first.
 pub(crate) fn addresses(host: &Host) -> Vec<String> {

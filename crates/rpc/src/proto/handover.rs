@@ -86,9 +86,10 @@ parts! {
         pub entries: Vec<HistoryEntry> as Array<1024>,
     }
 
-    /// Words are numbers of `ferry_migration::message`.
+    /// Words are numbers of `ferry_migration::message`; the cookie is Perform's, beside a grant.
     pub struct HandoverTellReply {
         pub host: Uuid as RawUuid,
         pub words: Vec<u32> as Array<16>,
+        pub cookie: Cookie,
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Migration, Names, RETRY_FIRST, RETRY_LAST};
 use crate::driver::{Driver, Request, Told};
-use crate::handover::{Credentials, Line, Peer};
+use crate::handover::{Answer, Credentials, Line, Peer};
 
 /// The other daemon of one migration, and when to speak to it again.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Conversation {
 
 impl Driver {
     /// The other daemon says something. What this side says to it is the answer.
-    pub(in crate::driver) async fn told(&mut self, told: Told) -> Vec<Word> {
+    pub(in crate::driver) async fn told(&mut self, told: Told) -> Answer {
         if self
             .offered
             .as_ref()
@@ -69,21 +69,21 @@ impl Driver {
             // Begin was answered, and Perform has not opened the migration yet.
             self.offer_heard = true;
             if told.word != Word::Declined {
-                return Vec::new();
+                return Answer::default();
             }
             // Nothing was begun, so there is nothing to keep; nobody is prepared for these names any more.
             self.offered = None;
             self.host.registry.strike(told.id);
-            return vec![Word::Settled];
+            return Answer::of(Some(Word::Settled));
         }
-        let Some(at) = self.place_of(told.id) else { return told.word.of_stranger().into_iter().collect() };
+        let Some(at) = self.place_of(told.id) else { return Answer::of(told.word.of_stranger()) };
         let authentic = self.at(at).is_some_and(|migration| {
             migration.names().is_some_and(|names| names.secret.matches(&told.secret))
                 && migration.conversation().peer.as_ref().is_none_or(|peer| peer.host == told.host)
         });
         if !authentic {
             tracing::warn!(domain = %self.name, from = %told.host, "somebody without the secret speaks of a migration");
-            return told.word.of_stranger().into_iter().collect();
+            return Answer::of(told.word.of_stranger());
         }
         self.bring_forward(at);
         if let Some(migration) = &mut self.migration {
@@ -98,18 +98,23 @@ impl Driver {
         if words.is_empty() {
             words.extend(self.migration.as_ref().and_then(Migration::outstanding));
         }
+        // Whoever starts on a grant may never see Finish, and its cookie.
+        let cookie = if words.contains(&Word::Granted) { self.grant_cookie() } else { Vec::new() };
         self.send_back(at);
-        words
+        Answer { words, cookie }
     }
 
     /// What the other daemon answered to `said`.
-    pub(in crate::driver) async fn heard(&mut self, id: MigrationId, said: Word, words: Vec<Word>) {
+    pub(in crate::driver) async fn heard(&mut self, id: MigrationId, said: Word, answer: Answer) {
         self.has_heard = Some(said);
-        for word in words {
+        for word in answer.words {
             let Some(at) = self.place_of(id) else { break };
             self.bring_forward(at);
             if let Some(migration) = &mut self.migration {
                 migration.conversation_mut().heard = true;
+            }
+            if word == Word::Granted && !answer.cookie.is_empty() {
+                self.take_delivery(&answer.cookie);
             }
             self.drive_told(word).await;
             self.send_back(at);
@@ -132,9 +137,9 @@ impl Driver {
         let (id, answer) = (migration.id(), line.say(word, cookie));
         tracing::debug!(domain = %self.name, %word, migration = %id, "telling the other daemon");
         tokio::spawn(async move {
-            if let Some(words) = answer.await {
+            if let Some(answer) = answer.await {
                 // A driver that has ended has nothing to hear.
-                let _ = me.send(Request::Heard { id, said: word, words }).await;
+                let _ = me.send(Request::Heard { id, said: word, answer }).await;
             }
         });
     }
