@@ -131,7 +131,8 @@ impl Host {
     }
 }
 
-fn random_byte() -> u8 {
+/// For hardware addresses.
+pub(crate) fn random_byte() -> u8 {
     let [byte, ..] = *Uuid::new_v4().as_bytes();
     byte
 }

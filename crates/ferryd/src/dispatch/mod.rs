@@ -18,6 +18,7 @@ mod change;
 mod connect;
 mod console;
 mod define;
+mod device;
 mod event;
 mod guest_info;
 mod handover;
@@ -218,6 +219,12 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainSetVcpus => change::vcpus_plain,
             DomainSetVcpusFlags => change::vcpus,
             DomainSetLifecycleAction => change::lifecycle,
+
+            DomainAttachDevice => device::attach_plain,
+            DomainAttachDeviceFlags => device::attach,
+            DomainDetachDevice => device::detach_plain,
+            DomainDetachDeviceFlags => device::detach,
+            DomainUpdateDeviceFlags => device::update,
 
             DomainCreate => lifecycle::start,
             DomainCreateWithFlags => lifecycle::start_with_flags,

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use ferry_domain::Operation;
-use ferry_domxml::{Domain, FormatOptions};
+use ferry_domxml::{Device, Domain, FormatOptions};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
 use ferry_rpc::typed_param::TypedParam;
@@ -37,6 +37,12 @@ pub(crate) enum Change {
     Metadata(Metadata),
     /// What happens when the guest powers off, reboots or crashes.
     Lifecycle(LifecycleAction),
+    /// A device more.
+    Attach(Device),
+    /// A device less.
+    Detach(Device),
+    /// A device in another form. `force` takes out a medium that the guest has locked in.
+    Update { device: Device, force: bool },
 }
 
 /// A piece of metadata.
@@ -78,6 +84,10 @@ impl Driver {
                 Change::VcpusMax { count } => self.set_vcpus_max(count, affected).await,
                 Change::Metadata(metadata) => self.set_metadata(metadata, affected).await,
                 Change::Lifecycle(action) => self.set_lifecycle(action, affected).await,
+                Change::Attach(device) => self.attach(device, affected).await,
+                Change::Update { device, force } => self.update(device, force, affected).await,
+                // The guest has a word in it, and so this one is answered later.
+                Change::Detach(device) => return self.detach(device, affected, reply).await,
             },
         };
         self.answer(reply, outcome);

@@ -175,6 +175,7 @@ impl Driver {
         let Some(mut guest) = self.guest.take() else { return };
         guest.reap();
         guest.run_dir.remove();
+        self.give_up_unplugs().await;
         let ending = guest.ending.unwrap_or(Ending::Crashed);
         self.settle_state(ending).await;
     }

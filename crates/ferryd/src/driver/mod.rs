@@ -62,6 +62,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         autostart: false,
         life: Lifecycle::default(),
         guest: None,
+        unplugs: Vec::new(),
         silent: None,
         migration: None,
         settling: Vec::new(),
@@ -94,6 +95,8 @@ pub(crate) struct Driver {
     autostart: bool,
     life: Lifecycle,
     guest: Option<Guest>,
+    /// Devices that the guest was asked to let go, with who waits for that.
+    unplugs: Vec<devices::Unplug>,
     /// A QEMU that was found alive and does not answer.
     silent: Option<adopt::Silent>,
     migration: Option<migrate::Migration>,
@@ -141,6 +144,8 @@ enum Wake {
     Migration,
     /// A QEMU that did not answer is to be tried again.
     Silent,
+    /// Somebody has waited long enough for a device to go.
+    Unplug,
     /// The last handle is gone: nobody can ask any more.
     Forgotten,
 }
@@ -154,6 +159,7 @@ impl Driver {
                 Wake::MonitorClosed => self.handle_monitor_closed().await,
                 Wake::Exited => self.handle_exit().await,
                 Wake::Silent => self.adopt_again().await,
+                Wake::Unplug => self.handle_unplug_timer().await,
                 Wake::Migration => self.handle_migration_timer().await,
                 Wake::Forgotten => return,
             }
@@ -184,6 +190,13 @@ impl Driver {
                 () = silence => Wake::Silent,
             };
         };
+        let patience = self.unplugs.iter().map(devices::Unplug::due).min();
+        let unplug = async {
+            match patience {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
         let exited = guest.process.exited();
         tokio::select! {
             // What QEMU said before it ended counts, so its events come before its end.
@@ -192,6 +205,7 @@ impl Driver {
             () = exited => Wake::Exited,
             request = self.requests.recv() => request.map_or(Wake::Forgotten, Wake::Asked),
             () = timer => Wake::Migration,
+            () = unplug => Wake::Unplug,
         }
     }
 

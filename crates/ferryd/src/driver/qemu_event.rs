@@ -34,15 +34,15 @@ impl Driver {
             EventKind::GuestPanicked(_) => self.handle_panic().await,
             EventKind::RtcChange(change) => self.emit(DomainEvent::RtcChange { offset: change.offset }),
             EventKind::BalloonChange(bytes) => self.handle_balloon(bytes).await,
+            EventKind::DeviceDeleted(gone) => self.handle_device_deleted(&gone).await,
+            EventKind::DeviceUnplugGuestError(kept) => self.handle_unplug_refused(&kept).await,
             EventKind::VserportChange(change) => self.handle_channel(&change).await,
-            EventKind::DeviceTrayMoved(moved) => self.handle_tray(&moved).await,
+            EventKind::DeviceTrayMoved(moved) => self.handle_tray(&moved),
             EventKind::Powerdown
             | EventKind::Suspend
             | EventKind::SuspendDisk
             | EventKind::Wakeup
             | EventKind::GuestCrashloaded(_)
-            | EventKind::DeviceDeleted(_)
-            | EventKind::DeviceUnplugGuestError(_)
             | EventKind::Watchdog(_)
             | EventKind::VncConnected(_)
             | EventKind::VncInitialized(_)

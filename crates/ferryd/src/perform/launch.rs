@@ -15,7 +15,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferry_domxml::chardev::{Backend, ChannelState, ChardevSource, Log, SocketMode};
 use ferry_domxml::display::{Graphics, Listen};
-use ferry_domxml::interface::Network;
 use ferry_domxml::{Domain, OnOff, YesNo};
 use ferry_qemu::blockgraph;
 use ferry_qemu::capabilities::Capabilities;
@@ -113,7 +112,9 @@ fn start(
 ) -> Result<Started, Error> {
     ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition)?;
     ferry_qemu::host_model::expand(&mut domain, capabilities).map_err(refuse::no_host_model)?;
-    map_networks(&mut domain, host)?;
+    for card in &mut domain.devices.interfaces {
+        network::map(card, &host.config.networks, &host.layout.config)?;
+    }
     choose_vnc(&mut domain, host)?;
     images::follow(&mut domain.devices.disks).map_err(refuse::chain_unreadable)?;
     images::own(&domain.devices.disks, &host.account)
@@ -183,20 +184,7 @@ impl Making<'_> {
 
     fn open_taps(&mut self, domain: &mut Domain) -> Result<(), Error> {
         for interface in &mut domain.devices.interfaces {
-            let bridge = match &interface.source.network {
-                Network::User => continue,
-                Network::Ethernet => None,
-                Network::Bridge { bridge } => Some(bridge.clone()),
-                Network::Network { bridge, .. } => bridge.clone(),
-            };
-            let queues = interface.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(1);
-            let request = TapRequest {
-                name: interface.target_dev.clone(),
-                mac: interface.mac.map(|mac| mac.0).unwrap_or_default(),
-                mtu: interface.mtu,
-                queues: usize::try_from(queues).unwrap_or(1),
-                bridge,
-            };
+            let Some(request) = TapRequest::of(interface) else { continue };
             let tap = network::open(&request)
                 .map_err(|error| Error::of(ErrorCode::SYSTEM_ERROR, Origin::NONE, refuse::chain(&error)))?;
             interface.target_dev = Some(tap.name);
@@ -407,23 +395,6 @@ fn fill_in_terminals(domain: &mut Domain, chardevs: &[ferry_qmp::commands::devic
         }
     }
     ferry_qemu::complete::mirror_console(domain);
-}
-
-/// `<interface type='network'>` needs a bridge that the operator has named for it.
-fn map_networks(domain: &mut Domain, host: &Host) -> Result<(), Error> {
-    for interface in &mut domain.devices.interfaces {
-        if let Network::Network { network, bridge, .. } = &mut interface.source.network {
-            let Some(mapped) = host.config.networks.get(network) else {
-                let text = format!(
-                    "network '{network}' is not mapped to a bridge: add it to [networks] in {}",
-                    host.layout.config.display()
-                );
-                return Err(Error::of(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, text));
-            };
-            *bridge = Some(mapped.clone());
-        }
-    }
-    Ok(())
 }
 
 /// Gives VNC servers the address and port that they leave open.

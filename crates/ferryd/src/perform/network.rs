@@ -1,12 +1,15 @@
 //! Host ends of a guest's interfaces: TAP devices, plugged into bridges.
 //!
-//! Called by [`super::launch`]. A TAP lives as long as its descriptors, so there is nothing to clean up after a
-//! QEMU that died. It does not know domains, only what one interface needs.
+//! Called by [`super::launch`] and by a driver that plugs a card in. A TAP lives as long as its descriptors, so there is
+//! nothing to clean up after a QEMU that died. It does not know domains, only what one interface needs.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use thiserror::Error;
+use ferry_domxml::interface::{Interface, Network};
+use ferry_rpc::error::{Error, ErrorCode, Origin};
 
 use crate::sys;
 
@@ -25,6 +28,48 @@ pub(crate) struct TapRequest {
     pub(crate) bridge: Option<String>,
 }
 
+impl TapRequest {
+    /// What a card needs; `None` for one that QEMU serves by itself. A network's bridge must have been looked up.
+    pub(crate) fn of(card: &Interface) -> Option<TapRequest> {
+        let bridge = match &card.source.network {
+            Network::User => return None,
+            Network::Ethernet => None,
+            Network::Bridge { bridge } => Some(bridge.clone()),
+            Network::Network { bridge, .. } => bridge.clone(),
+        };
+        let queues = card.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(1);
+        Some(TapRequest {
+            name: card.target_dev.clone(),
+            mac: card.mac.map(|mac| mac.0).unwrap_or_default(),
+            mtu: card.mtu,
+            queues: usize::try_from(queues).unwrap_or(1),
+            bridge,
+        })
+    }
+}
+
+/// Looks up the bridge behind the network that a card names. `place` is where the operator would add it.
+///
+/// # Errors
+/// The operator has not said which bridge that is.
+pub(crate) fn map(
+    card: &mut Interface,
+    networks: &BTreeMap<String, String>,
+    place: &Path,
+) -> Result<(), Error> {
+    if let Network::Network { network, bridge, .. } = &mut card.source.network {
+        let mapped = networks.get(network).ok_or_else(|| {
+            let text = format!(
+                "network '{network}' is not mapped to a bridge: add it to [networks] in {}",
+                place.display()
+            );
+            Error::of(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, text)
+        })?;
+        *bridge = Some(mapped.clone());
+    }
+    Ok(())
+}
+
 /// An open TAP.
 #[derive(Debug)]
 pub(crate) struct Tap {
@@ -35,7 +80,7 @@ pub(crate) struct Tap {
 }
 
 /// Why an interface has no host end.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum TapError {
     #[error("Unable to create tap device {name}")]
     Open {

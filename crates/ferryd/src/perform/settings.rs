@@ -3,7 +3,9 @@
 //! Called by [`super::launch`] once the monitor answers, for a start and for a guest that arrives.
 
 use ferry_domxml::display::Graphics;
+use ferry_domxml::interface::LinkState;
 use ferry_domxml::{Domain, OnEvent};
+use ferry_qmp::commands::console::SetLink;
 use ferry_qmp::commands::device::QomSet;
 use ferry_qmp::commands::guest::{DisplayProtocol, SetPassword};
 use ferry_qmp::{Command, Nothing};
@@ -22,6 +24,10 @@ pub(crate) async fn apply(monitor: &Monitor, domain: &Domain) -> Result<(), Moni
             let set = SetPassword { protocol: DisplayProtocol::Vnc, password, connected: None };
             monitor.execute(&set).await?;
         }
+    }
+    let unplugged = domain.devices.interfaces.iter().filter(|card| card.link == Some(LinkState::Down));
+    for name in unplugged.filter_map(|card| card.info.alias.clone()) {
+        monitor.execute(&SetLink { name, up: false }).await?;
     }
     if domain.on_reboot == Some(OnEvent::Destroy) {
         on_reboot(monitor, domain).await?;

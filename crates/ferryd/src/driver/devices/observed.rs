@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use ferry_domxml::Domain;
 use ferry_domxml::chardev::ChannelState;
-use ferry_domxml::disk::Tray;
 use ferry_qmp::commands::device::{Chardev, QomList, QomProperty, QueryChardev};
 use ferry_qmp::{TrayMove, VserportChange};
 
@@ -40,16 +39,8 @@ impl Driver {
         }
     }
 
-    /// A tray moved.
-    pub(in crate::driver) async fn handle_tray(&mut self, moved: &TrayMove) {
-        let Some(guest) = &self.guest else { return };
-        let mut domain = Domain::clone(&guest.domain);
-        let disks = &mut domain.devices.disks;
-        let Some(disk) = disks.iter_mut().find(|disk| disk.info.alias.as_ref() == Some(&moved.id)) else {
-            return;
-        };
-        disk.target.tray = moved.tray_open.then_some(Tray::Open);
-        let _ = self.replace_live(domain).await;
+    /// A tray moved. QEMU takes it along when the guest is migrated, so the definition does not follow it.
+    pub(in crate::driver) fn handle_tray(&mut self, moved: &TrayMove) {
         self.emit(DomainEvent::TrayChange { alias: moved.id.clone(), open: moved.tray_open });
     }
 
