@@ -66,8 +66,8 @@ pub enum SourceStatus {
     GrantedAhead,
     /// The guest stays here; the destination may not know it yet.
     Kept,
-    /// The guest runs on the destination. Kept for its questions: it says Running until it hears Settled, so the
-    /// record may be dropped when a newer migration of the guest has ended, or by age.
+    /// The guest runs on the destination. Kept for its questions and to keep the guest from being started here: it may
+    /// be dropped when the guest has come back, or by age.
     Done,
     /// The guest stays here, and both sides know it: the records may be dropped.
     Settled,
@@ -220,7 +220,11 @@ impl SourceStatus {
                     FromRecord::SILENT
                 }
             },
-            Self::Settled => FromRecord { say: told.of_stranger(), settled: false },
+            Self::Settled => match told {
+                // Both had said that it stays.
+                Word::Running | Word::Ended => FromRecord::SILENT,
+                told => FromRecord { say: told.of_stranger(), settled: false },
+            },
         }
     }
 }

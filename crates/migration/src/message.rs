@@ -95,15 +95,13 @@ impl Word {
     /// would matter (granted, or complete and not granted) passes over `Settled`.
     pub const fn of_stranger(self) -> Option<Self> {
         match self {
-            Self::Kept | Self::Declined | Self::Ask => Some(Self::Settled),
+            Self::Kept | Self::Declined | Self::Ask | Self::Running | Self::Ended => Some(Self::Settled),
             Self::Granted
             | Self::TakeBack
-            | Self::Running
             | Self::MaybeRan
             | Self::Complete
             | Self::CannotStart
             | Self::Settled
-            | Self::Ended
             | Self::GoingOn => None,
         }
     }

@@ -410,7 +410,8 @@ mod tests {
         let tune = [TypedParam::new("auto_converge.initial", 10)];
         assert_eq!(codes(Phase::Begin, &tune, F::LIVE), of(ErrorCode::INVALID_ARG, qemu));
         assert!(Request::parse(Phase::Begin, &tune, F::LIVE | F::AUTO_CONVERGE).is_ok());
-        let prepare = [TypedParam::new("auto_converge.initial", 10), TypedParam::new("destination_xml", "<x/>")];
+        let prepare =
+            [TypedParam::new("auto_converge.initial", 10), TypedParam::new("destination_xml", "<x/>")];
         assert!(Request::parse(Phase::Prepare, &prepare, F::LIVE).is_ok());
         let unknown = [TypedParam::new("nonsense", 10)];
         assert_eq!(

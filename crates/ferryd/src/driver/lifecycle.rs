@@ -53,7 +53,9 @@ impl Driver {
             self.life = Lifecycle::found(State::ShutOff(Ending::Failed.reason()));
         })?;
         self.guest = Some(Guest::of_launch(id, launched, autodestroy));
-        self.moved_to = None;
+        if self.moved_to.is_some() {
+            self.forget_departures().await;
+        }
         self.happen(Happening::Launched);
         if let Err(error) = self.bring_up(flags).await {
             self.end_guest(Ending::Failed).await;

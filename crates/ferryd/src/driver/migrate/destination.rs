@@ -570,8 +570,8 @@ impl Driver {
     }
 
     async fn settle_arrival(&mut self) {
+        self.forget_departures().await;
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
-        self.moved_to = None;
         let persist = incoming.parameters.flags.contains(MigrateFlags::PERSIST_DEST);
         let paused = incoming.parameters.flags.contains(MigrateFlags::PAUSED);
         let persistent = incoming.persistent.take();

@@ -78,6 +78,19 @@ impl Driver {
         let _ = self.host.store(move |store| store.purge(id)).await;
     }
 
+    /// The guest is here again: that it once left is nobody's matter any more.
+    pub(in crate::driver) async fn forget_departures(&mut self) {
+        self.moved_to = None;
+        let (uuid, done) = (self.uuid, format!("{:?}", SourceRecord::Done));
+        let forgotten = self.host.store(move |store| {
+            let mut journal = store.journal()?;
+            journal.retain(|entry| entry.domain == uuid && entry.role == Role::Source && entry.kind == done);
+            journal.iter().try_for_each(|entry| store.purge(entry.migration).map(drop))
+        });
+        // Records that stay only make the next start ask where the guest is.
+        let _ = forgotten.await;
+    }
+
     async fn append(&self, names: &Names, role: Role, record: impl Debug, beside: &Beside) -> Written {
         let entry = JournalEntry {
             migration: u128::from_be_bytes(*names.id.as_bytes()),
