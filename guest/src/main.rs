@@ -10,6 +10,7 @@
 //!                                                              disk   writes, reads back and verifies blocks
 //!                                                              button the ACPI power button
 //!                                                              echo   UDP and TCP port 7
+//!                                                              agent  QEMU's guest agent protocol
 //!                                                     main thread: commands from the serial port
 //! ```
 //!
@@ -35,6 +36,7 @@
 //! `ferry.beat_us=10000 ferry.mem=16 ferry.rate=4 ferry.disk=4 ferry.disk_rate=1 ferry.ip=192.0.2.50/24`: sizes in
 //! MiB, rates in MiB/s. Without `ferry.ip` the network is left alone; with `ferry.disk=0` the disk is.
 
+mod agent;
 mod beat;
 mod button;
 mod clock;
@@ -84,6 +86,7 @@ fn run() -> io::Result<()> {
         None => None,
     };
     button::start(&console);
+    agent::start(&console);
 
     let ready = format!(
         "ready t={} memory_mib={} disk={} net={}",

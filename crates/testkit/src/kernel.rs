@@ -18,7 +18,7 @@ const META: &str = "linux-image-cloud-amd64";
 
 /// What a guest of ours may meet: the power button, and the disks and cards of the tests' domains. Which is there is
 /// probed when the module loads.
-const WANTED: [&str; 9] = [
+const WANTED: [&str; 11] = [
     "evdev",
     "button",
     "virtio_pci",
@@ -28,6 +28,8 @@ const WANTED: [&str; 9] = [
     "virtio_scsi",
     "ata_piix",
     "virtio_balloon",
+    "virtio_console",
+    "sr_mod",
 ];
 
 /// A kernel that can be booted.

@@ -1,0 +1,420 @@
+//! What people type at stock virsh besides moving guests: statistics, tuning, devices, media, the agent, the raw monitor.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use ferry_testkit::cache::Cache;
+use ferry_testkit::deadline::wait_until;
+use ferry_testkit::guest::{Boot, Domain, LinuxImage, Port, Work};
+use ferry_testkit::serial::Serial;
+use ferry_testkit::tools::EMULATOR;
+use ferry_testkit::virsh::Virsh;
+use ferry_tests::events::Events;
+use ferry_tests::{BOOT, Pair, SOON};
+
+/// Free places for what is plugged in later, a drive with a medium and one without, an agent's channel, a screen.
+const DEVICES: &str = "\
+    <controller type='pci' index='0' model='pcie-root'/>\
+    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
+    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
+    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
+    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
+    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
+    <controller type='scsi' model='virtio-scsi'/>\
+    <disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><readonly/></disk>\
+    <interface type='user'><mac address='52:54:00:00:00:51'/><model type='virtio'/></interface>\
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
+    <video><model type='vga' vram='16384' heads='1' primary='yes'/></video>";
+
+struct Bench {
+    pair: Pair,
+    serial: Serial,
+}
+
+impl Bench {
+    /// A boot sector, which is up at once and lets go of nothing.
+    fn sector() -> Bench {
+        let pair = Pair::new(&Pair::distribution()).expect("two hosts");
+        let (domain, serial) = pair.sector("vm").expect("a guest");
+        // QEMU itself, which gives a guest exactly the memory that it is told to.
+        let domain = domain.device(DEVICES).emulator(pair.host(0).tool(EMULATOR));
+        let xml = pair.write("vm", &domain).expect("its definition");
+        pair.virsh(0).define_and_start("vm", &xml).expect("a start");
+        serial.wait_beats(50, SOON).expect("beats");
+        Bench { pair, serial }
+    }
+
+    /// Linux, which serves its devices.
+    fn linux() -> Bench {
+        let pair = Pair::new(&Pair::distribution()).expect("two hosts");
+        let (log, serial) = pair.listen("vm").expect("an ear");
+        let image = LinuxImage::ready(&Cache::open().expect("the cache")).expect("a Linux guest");
+        let work = Work { disk_mib: 0, ..Work::default() };
+        let domain = Domain::new("vm", Boot::Linux(image, work), Port::File(log));
+        let bridge = if pair.host(0).is_isolated() { domain.bridge("br0") } else { domain };
+        pair.start("vm", bridge.device(DEVICES)).expect("a start");
+        serial.wait_ready(BOOT).expect("Linux");
+        Bench { pair, serial }
+    }
+
+    fn virsh(&self) -> Virsh {
+        self.pair.virsh(0)
+    }
+
+    fn ok(&self, words: &[&str]) -> String {
+        let found = self.virsh().ok(words);
+        assert!(found.is_ok(), "{words:?}: {found:?}");
+        found.unwrap_or_default()
+    }
+
+    fn refused(&self, words: &[&str], text: &str) {
+        let found = self.virsh().fails(words);
+        assert!(found.is_ok(), "{words:?}: {found:?}");
+        let found = found.unwrap_or_default();
+        assert!(found.contains(text), "{words:?}: {found}");
+    }
+
+    /// An image of zeros that all hosts see.
+    fn image(&self, name: &str, mib: u64) -> String {
+        let path = self.file(name);
+        File::create(&path).and_then(|file| file.set_len(mib << 20)).expect("an image");
+        path.to_str().expect("a plain path").to_owned()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.pair.lab().shared().join(name)
+    }
+
+    /// `domstats` and the like, as names and values.
+    fn stats(&self, words: &[&str]) -> BTreeMap<String, String> {
+        let text = self.ok(words);
+        let pairs = text.lines().filter_map(|line| line.trim().split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// What the definition that runs has at `path`: elements with their tags, an attribute's value.
+    fn xml(&self, path: &str) -> String {
+        let found = self.ok(&["dumpxml", "vm", "--xpath", path]);
+        match found.trim().split_once("=\"") {
+            Some((_, value)) if path.contains('@') => value.trim_end_matches('"').to_owned(),
+            _ => found.trim().to_owned(),
+        }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        let words = ["dumpxml", "vm", "--xpath", path];
+        self.virsh().run(words).is_ok_and(|output| output.success() && !output.stdout.trim().is_empty())
+    }
+}
+
+#[test]
+fn statistics_have_the_names_that_clients_pick_them_by() {
+    let bench = Bench::sector();
+    let stats = bench.stats(&["domstats", "vm", "--backing"]);
+    let value = |name: &str| stats.get(name).unwrap_or_else(|| panic!("{name} is not in {stats:?}")).as_str();
+    assert_eq!((value("state.state"), value("vcpu.current"), value("vcpu.0.state")), ("1", "1", "1"));
+    assert_eq!((value("balloon.current"), value("balloon.maximum")), ("32768", "32768"));
+    assert_eq!((value("block.count"), value("block.0.name"), value("block.1.name")), ("2", "vda", "sda"));
+    assert_eq!(value("dirtyrate.calc_mode"), "page-sampling");
+    assert!(value("block.0.rd.reqs").parse::<u64>().unwrap() > 0, "it booted from there");
+    for name in [
+        "cpu.time",
+        "cpu.user",
+        "cpu.system",
+        "vcpu.0.time",
+        "vcpu.0.wait",
+        "vcpu.0.delay",
+        "balloon.rss",
+        "balloon.last-update",
+        "block.0.path",
+        "block.0.backingIndex",
+        "block.0.capacity",
+        "block.0.physical",
+        "block.0.allocation",
+        "block.1.rd.bytes",
+    ] {
+        value(name);
+    }
+    let one = bench.stats(&["domstats", "vm", "--state"]);
+    assert_eq!(one.keys().collect::<Vec<_>>(), ["state.reason", "state.state"]);
+    assert_eq!(bench.ok(&["domstats", "--list-inactive", "--state"]).trim(), "");
+
+    assert!(bench.ok(&["domblkinfo", "vm", "vda"]).contains("Capacity:"));
+    bench.ok(&["domblkinfo", "vm", "--all"]);
+    bench.refused(&["domblkinfo", "vm", "sda"], "disk 'sda' does not currently have a source assigned");
+    bench.refused(&["domblkinfo", "vm", "vdz"], "invalid path vdz not assigned to domain");
+    assert!(bench.ok(&["domblkstat", "vm", "vda"]).contains("vda rd_req"));
+    assert!(bench.ok(&["domblkstat", "vm"]).contains("flush_operations"));
+    bench.refused(&["domblkstat", "vm", "vdz"], "invalid path: vdz");
+    assert_eq!(bench.ok(&["domblkerror", "vm"]), "No errors found");
+    let memory = bench.ok(&["dommemstat", "vm"]);
+    assert!(memory.contains("actual 32768") && memory.contains("rss "), "{memory}");
+    assert!(bench.ok(&["domblklist", "vm", "--details"]).contains("cdrom"));
+    assert!(bench.ok(&["domiflist", "vm"]).contains("52:54:00:00:00:51"));
+    bench.refused(&["domifstat", "vm", "52:54:00:00:00:51"], "Interface name not provided");
+    bench.refused(&["domifstat", "vm", "vnet77"], "'vnet77' is not a known interface");
+    bench.ok(&["domdirtyrate-calc", "vm", "--seconds", "1"]);
+    wait_until("a measurement", SOON, || {
+        bench.stats(&["domstats", "vm", "--dirtyrate"]).contains_key("dirtyrate.megabytes_per_second")
+    })
+    .unwrap();
+    // Stock's QEMU, and with it the guest, does not survive these on an emulated machine.
+    bench.refused(&["domdirtyrate-calc", "vm", "--mode", "dirty-bitmap"], "needs KVM");
+    bench.serial.wait_beats(20, SOON).unwrap();
+}
+
+#[test]
+fn a_card_on_a_bridge_counts_what_it_carries() {
+    let bench = Bench::linux();
+    if !bench.pair.host(0).is_isolated() {
+        eprintln!("passed by: without namespaces there is no bridge");
+        return;
+    }
+    let name = bench.xml("//interface[@type='bridge']/target/@dev");
+    wait_until("traffic", SOON, || {
+        let stats = bench.stats(&["domstats", "vm", "--interface"]);
+        assert_eq!(stats["net.0.name"], name);
+        stats["net.0.rx.bytes"].parse::<u64>().unwrap() + stats["net.0.tx.bytes"].parse::<u64>().unwrap() > 0
+    })
+    .unwrap();
+    assert!(bench.ok(&["domifstat", "vm", &name]).contains("rx_bytes"));
+}
+
+#[test]
+fn memory_and_processors_are_changed_live_and_for_the_next_start() {
+    let bench = Bench::linux();
+    bench.ok(&["dommemstat", "vm", "--period", "1", "--live"]);
+    bench.ok(&["setmem", "vm", "200M", "--live"]);
+    wait_until("the balloon", BOOT, || bench.ok(&["dommemstat", "vm"]).contains("actual 204800")).unwrap();
+    wait_until("the running definition", SOON, || {
+        bench.stats(&["domstats", "vm", "--balloon"])["balloon.current"] == "204800"
+    })
+    .unwrap();
+    wait_until("the guest's own figures", SOON, || bench.ok(&["dommemstat", "vm"]).contains("unused "))
+        .unwrap();
+    bench.refused(&["setmem", "vm", "1G"], "cannot set memory higher than max memory");
+    bench.refused(
+        &["setmaxmem", "vm", "1G", "--live"],
+        "cannot resize the maximum memory on an active domain",
+    );
+    bench.ok(&["setmaxmem", "vm", "512M", "--config"]);
+    bench.ok(&["setvcpus", "vm", "4", "--config", "--maximum"]);
+    bench.ok(&["setvcpus", "vm", "2", "--config"]);
+    bench.refused(&["setvcpus", "vm", "2", "--live"], "2 > 1");
+    assert_eq!(bench.ok(&["vcpucount", "vm", "--config", "--maximum"]), "4");
+
+    bench.ok(&["destroy", "vm"]);
+    bench.ok(&["start", "vm"]);
+    assert_eq!(bench.ok(&["vcpucount", "vm", "--live", "--active"]), "2");
+    bench.ok(&["setvcpus", "vm", "3", "--live"]);
+    assert_eq!(bench.ok(&["vcpucount", "vm", "--live", "--active"]), "3");
+    assert_eq!(bench.stats(&["domstats", "vm", "--vcpu"])["vcpu.2.state"], "1");
+    assert_eq!(bench.ok(&["vcpucount", "vm", "--config", "--active"]), "2");
+    assert_eq!(bench.stats(&["domstats", "vm", "--balloon"])["balloon.maximum"], "524288");
+}
+
+#[test]
+fn words_about_a_domain_are_kept_where_they_are_put() {
+    let bench = Bench::sector();
+    let events = Events::on(&bench.pair, 0).unwrap();
+    bench.ok(&["desc", "vm", "--live", "--new-desc", "two words"]);
+    assert_eq!(bench.ok(&["desc", "vm", "--live"]), "two words");
+    assert!(bench.ok(&["desc", "vm", "--config"]).contains("No description"));
+    bench.ok(&["desc", "vm", "--config", "--title", "--new-desc", "a title"]);
+    assert!(bench.ok(&["list", "--all", "--title"]).contains("vm"));
+    let uri = "http://example.org/a";
+    let set =
+        ["metadata", "vm", "--uri", uri, "--key", "k", "--set", "<a b='c'><d/></a>", "--live", "--config"];
+    bench.ok(&set);
+    assert_eq!(bench.ok(&["metadata", "vm", "--uri", uri]), "<a b=\"c\">\n  <d/>\n</a>");
+    assert!(bench.has("//metadata"));
+    bench.ok(&["metadata", "vm", "--uri", uri, "--remove", "--live", "--config"]);
+    bench.refused(&["metadata", "vm", "--uri", uri], "Requested metadata element is not present");
+    bench.refused(&["domrename", "vm", "other"], "cannot rename active domain");
+    wait_until("events", SOON, || events.named("metadata-change", "vm").len() == 4).unwrap();
+    assert_eq!(
+        events.named("metadata-change", "vm"),
+        [
+            "type description, uri <null>",
+            "type title, uri <null>",
+            "type element, uri http://example.org/a",
+            "type element, uri http://example.org/a"
+        ]
+    );
+
+    bench.ok(&["set-lifecycle-action", "vm", "poweroff", "restart", "--live"]);
+    assert_eq!(bench.xml("//on_poweroff"), "<on_poweroff>restart</on_poweroff>");
+    bench.ok(&["destroy", "vm"]);
+    bench.ok(&["domrename", "vm", "other"]);
+    assert_eq!(bench.virsh().domains().unwrap(), ["other"]);
+    assert_eq!(bench.ok(&["desc", "other", "--title"]), "a title");
+    wait_until("events", SOON, || events.lifecycle("other").contains(&"Defined Renamed".to_owned())).unwrap();
+    bench.ok(&["start", "other"]);
+}
+
+#[test]
+fn keys_a_picture_and_the_monitor() {
+    let bench = Bench::sector();
+    bench.ok(&["send-key", "vm", "KEY_LEFTCTRL", "KEY_A"]);
+    bench.ok(&["send-key", "vm", "--codeset", "usb", "4"]);
+    bench.refused(&["send-key", "vm", "9999"], "cannot translate keycode 9999 of linux codeset");
+    bench.ok(&["inject-nmi", "vm"]);
+    let picture = bench.file("screen.png");
+    let said = bench.ok(&["screenshot", "vm", picture.to_str().unwrap()]);
+    assert!(said.contains("image/png"), "{said}");
+    assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    bench.refused(&["screenshot", "vm", "/dev/null", "--screen", "1"], "no such screen ID");
+
+    let status = bench.ok(&["qemu-monitor-command", "vm", r#"{"execute":"query-status"}"#]);
+    assert!(status.contains("\"running\"") && status.contains("\"return\""), "{status}");
+    assert!(
+        bench.ok(&["qemu-monitor-command", "vm", "--hmp", "info", "status"]).contains("VM status: running")
+    );
+    assert!(bench.ok(&["qemu-monitor-command", "vm", "no-such"]).contains("CommandNotFound"));
+    bench.serial.wait_beats(20, SOON).unwrap();
+}
+
+#[test]
+fn disks_and_cards_come_and_go_and_move_with_their_guest() {
+    let mut bench = Bench::linux();
+    let events = Events::on(&bench.pair, 0).unwrap();
+    let extra = bench.image("extra.img", 16);
+    bench.ok(&["attach-disk", "vm", &extra, "vdb", "--live"]);
+    bench.refused(&["attach-disk", "vm", &extra, "vdb", "--live"], "target 'vdb' duplicated");
+    bench.refused(&["attach-disk", "vm", "/no/such.img", "vdc", "--live"], "Cannot access storage file");
+    bench.refused(&["attach-disk", "vm", &extra, "hdz", "--targetbus", "sata", "--live"], "");
+    assert_eq!(bench.stats(&["domstats", "vm", "--block"])["block.count"], "2");
+    let card = bench.file("card.xml");
+    fs::write(
+        &card,
+        "<interface type='user'><mac address='52:54:00:00:00:77'/><model type='virtio'/></interface>",
+    )
+    .unwrap();
+    bench.ok(&["attach-device", "vm", card.to_str().unwrap(), "--live", "--config"]);
+    assert!(bench.ok(&["domiflist", "vm"]).contains("52:54:00:00:00:77"));
+    assert!(bench.ok(&["domiflist", "vm", "--inactive"]).contains("52:54:00:00:00:77"));
+    wait_until("events", SOON, || events.named("device-added", "vm").len() == 2).unwrap();
+
+    // A daemon that comes back knows what was plugged in, and so does another host.
+    bench.pair.daemon_mut(0).kill_and_restart().unwrap();
+    assert!(bench.has("//disk[target/@dev='vdb']"));
+    let events = Events::on(&bench.pair, 0).unwrap();
+    bench.ok(&["detach-device", "vm", card.to_str().unwrap(), "--live", "--config"]);
+    wait_until("the card's end", SOON, || !bench.has("//interface[mac/@address='52:54:00:00:00:77']"))
+        .unwrap();
+    assert!(!bench.ok(&["domiflist", "vm", "--inactive"]).contains("52:54:00:00:00:77"));
+    bench.ok(&["migrate", "vm", &bench.pair.uri(1), "--live", "--p2p", "--unsafe"]);
+    bench.serial.wait_beats_on(bench.pair.ear(1), 50, SOON).unwrap();
+    bench.pair.virsh(1).ok(["migrate", "vm", &bench.pair.uri(0), "--live", "--p2p", "--unsafe"]).unwrap();
+    bench.serial.wait_beats_on(bench.pair.ear(0), 50, SOON).unwrap();
+
+    bench.ok(&["detach-disk", "vm", "vdb", "--live"]);
+    wait_until("the disk's end", SOON, || !bench.has("//disk[target/@dev='vdb']")).unwrap();
+    assert!(events.named("device-removed", "vm").contains(&"virtio-disk1".to_owned()));
+    let nodes = bench.ok(&["qemu-monitor-command", "vm", "query-named-block-nodes"]);
+    assert!(!nodes.contains("extra.img"), "{nodes}");
+    bench.ok(&["attach-disk", "vm", &extra, "vdb", "--live"]);
+    bench.serial.verdict().whole().unwrap();
+}
+
+#[test]
+fn a_definition_gains_and_loses_devices_without_a_guest() {
+    let bench = Bench::sector();
+    bench.ok(&["destroy", "vm"]);
+    let extra = bench.image("extra.img", 1);
+    bench.refused(&["attach-disk", "vm", &extra, "vdb", "--live"], "domain is not running");
+    bench.ok(&["attach-disk", "vm", &extra, "vdb", "--config"]);
+    bench.refused(&["attach-disk", "vm", &extra, "vdb", "--config"], "target vdb already exists");
+    let device = bench.file("device.xml");
+    let refused = |xml: &str, verb: &str, text: &str| {
+        fs::write(&device, xml).unwrap();
+        bench.refused(&[verb, "vm", device.to_str().unwrap(), "--config"], text);
+    };
+    refused("<foo/>", "attach-device", "unknown device type 'foo'");
+    refused("<disk", "attach-device", "device");
+    refused("<rng model='virtio'/>", "attach-device", "persistent attach of device 'rng' is not supported");
+    refused(
+        "<disk type='file'><source file='/x'/><target dev='vdz' bus='virtio'/></disk>",
+        "detach-device",
+        "device not found: no target device vdz",
+    );
+    refused(
+        "<disk type='file'><source file='/x'/><target dev='vdz' bus='virtio'/></disk>",
+        "update-device",
+        "target vdz doesn't exist.",
+    );
+    refused(
+        "<disk type='file'><source file='/x'/><target dev='vdz' bus='virtio'/><geometry cyls='1' heads='1' secs='1'/></disk>",
+        "attach-device",
+        "geometry",
+    );
+    bench.ok(&["detach-disk", "vm", "vdb", "--config"]);
+    bench.ok(&["domif-setlink", "vm", "52:54:00:00:00:51", "down", "--config"]);
+    assert!(bench.ok(&["domif-getlink", "vm", "52:54:00:00:00:51", "--config"]).ends_with("down"));
+    bench.ok(&["start", "vm"]);
+    assert!(bench.ok(&["domif-getlink", "vm", "52:54:00:00:00:51"]).ends_with("down"));
+    bench.ok(&["domif-setlink", "vm", "52:54:00:00:00:51", "up"]);
+    assert!(bench.ok(&["domif-getlink", "vm", "52:54:00:00:00:51"]).ends_with("up"));
+}
+
+#[test]
+fn media_are_changed_in_a_drive_that_stays() {
+    let bench = Bench::sector();
+    let (one, other) = (bench.image("one.iso", 1), bench.image("other.iso", 1));
+    let medium = || bench.xml("//disk[@device='cdrom']/source/@file");
+    bench.ok(&["change-media", "vm", "sda", &one, "--insert", "--live"]);
+    assert_eq!(medium(), one);
+    bench.ok(&["change-media", "vm", "sda", &other, "--update", "--live", "--config"]);
+    assert_eq!(medium(), other);
+    assert_eq!(bench.ok(&["domblklist", "vm", "--inactive"]).matches("other.iso").count(), 1);
+    let missing = bench.file("missing.iso");
+    bench.refused(
+        &["change-media", "vm", "sda", missing.to_str().unwrap(), "--update", "--live"],
+        "Cannot access storage file",
+    );
+    assert_eq!(medium(), other);
+    bench.ok(&["change-media", "vm", "sda", "--eject", "--live"]);
+    assert!(!bench.has("//disk[@device='cdrom']/source"));
+    let nodes = bench.ok(&["qemu-monitor-command", "vm", "query-named-block-nodes"]);
+    assert!(!nodes.contains(".iso"), "{nodes}");
+}
+
+#[test]
+fn the_agent_answers_here_and_on_the_other_host() {
+    let bench = Bench::linux();
+    let connected = |virsh: &Virsh| {
+        let state = ["dumpxml", "vm", "--xpath", "//channel/target[@state='connected']"];
+        wait_until("the agent's channel", SOON, || virsh.run(state).is_ok_and(|found| found.success()))
+            .unwrap();
+    };
+    connected(&bench.virsh());
+    let pong = bench.ok(&["qemu-agent-command", "vm", r#"{"execute":"guest-ping"}"#]);
+    assert_eq!(pong.trim(), r#"{"return":{}}"#);
+    bench.refused(&["qemu-agent-command", "vm", r#"{"execute":"guest-exec"}"#], "has not been found");
+    assert!(bench.ok(&["domfsfreeze", "vm"]).contains("Froze 1 filesystem"));
+    assert!(bench.ok(&["domfsthaw", "vm"]).contains("Thawed 1 filesystem"));
+    assert!(bench.ok(&["domtime", "vm"]).starts_with("Time: "));
+    bench.ok(&["domtime", "vm", "--now"]);
+    assert_eq!(bench.ok(&["domhostname", "vm", "--source", "agent"]), "ferry-guest");
+    assert!(bench.ok(&["guestinfo", "vm"]).contains("ferry-guest"));
+    assert!(bench.ok(&["domifaddr", "vm", "--source", "agent"]).contains("127.0.0.1"));
+    assert_eq!(bench.ok(&["vcpucount", "vm", "--guest"]), "1");
+
+    bench.ok(&["migrate", "vm", &bench.pair.uri(1), "--live", "--p2p", "--unsafe"]);
+    let there = bench.pair.virsh(1);
+    connected(&there);
+    there.ok(["qemu-agent-command", "vm", r#"{"execute":"guest-ping"}"#]).unwrap();
+    there.ok(["suspend", "vm"]).unwrap();
+    let refused = there.fails(["domtime", "vm"]).unwrap();
+    assert!(refused.contains("domain is not running"), "{refused}");
+}
+
+#[test]
+fn a_guest_without_an_agent_says_so() {
+    let pair = Pair::new(&Pair::distribution()).expect("two hosts");
+    let _serial = pair.boot_sector("vm").unwrap();
+    let virsh = pair.virsh(0);
+    let refused = virsh.fails(["domtime", "vm"]).unwrap();
+    assert!(refused.contains("QEMU guest agent is not configured"), "{refused}");
+}
