@@ -1,5 +1,7 @@
 //! `virsh console`: a terminal of one's own to the guest's first serial port.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;

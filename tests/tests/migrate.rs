@@ -1,5 +1,7 @@
 //! Live migration as stock virsh orders it: every way to go, and what the guest and both hosts are afterwards.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
 use ferry_testkit::guest::Work;
 use ferry_testkit::tools::Tools;
 use ferry_tests::aftermath::{Asking as _, is_silent};

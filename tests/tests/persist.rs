@@ -1,5 +1,7 @@
 //! What becomes of the definitions: which host keeps one, under which name, and what may be changed on the way.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! Post-copy: the guest runs on the destination before its memory is there.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
+
 use std::time::Duration;
 
 use ferry_testkit::deadline::wait_until;

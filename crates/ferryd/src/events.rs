@@ -19,8 +19,7 @@ use ferry_rpc::proto::{
     DomainEventCallbackDeviceRemovalFailed, DomainEventCallbackDeviceRemoved, DomainEventCallbackIoError,
     DomainEventCallbackIoErrorReason, DomainEventCallbackJobCompleted, DomainEventCallbackLifecycle,
     DomainEventCallbackMetadataChange, DomainEventCallbackMigrationIteration, DomainEventCallbackReboot,
-    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventCallbackTunable,
-    DomainEventLifecycle, DomainRef,
+    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventLifecycle, DomainRef,
 };
 use ferry_rpc::server::Session;
 use ferry_rpc::typed_param::TypedParam;
@@ -57,8 +56,6 @@ pub(crate) enum DomainEvent {
     AgentLifecycle { connected: bool, reason: i32 },
     /// Title, description or another program's data; the namespace of the latter.
     MetadataChange { kind: MetadataKind, uri: Option<String> },
-    /// A limit was set.
-    Tunable { params: Vec<TypedParam> },
     /// A migration began another pass over memory; counts from 1.
     MigrationIteration { iteration: i32 },
     /// A job has succeeded; its statistics.
@@ -80,7 +77,6 @@ impl DomainEvent {
             Self::TrayChange { .. } => &[EventId::TRAY_CHANGE],
             Self::AgentLifecycle { .. } => &[EventId::AGENT_LIFECYCLE],
             Self::MetadataChange { .. } => &[EventId::METADATA_CHANGE],
-            Self::Tunable { .. } => &[EventId::TUNABLE],
             Self::MigrationIteration { .. } => &[EventId::MIGRATION_ITERATION],
             Self::JobCompleted { .. } => &[EventId::JOB_COMPLETED],
         }
@@ -341,9 +337,6 @@ impl Notice {
             }
             DomainEvent::MetadataChange { kind, uri: nsuri } => {
                 session.event(&DomainEventCallbackMetadataChange { callback_id, domain, kind, nsuri });
-            }
-            DomainEvent::Tunable { params } => {
-                session.event(&DomainEventCallbackTunable { callback_id, domain, params });
             }
             DomainEvent::MigrationIteration { iteration } => {
                 session.event(&DomainEventCallbackMigrationIteration { callback_id, domain, iteration });

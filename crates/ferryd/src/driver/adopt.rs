@@ -39,7 +39,7 @@ enum Reached {
     /// The process is gone.
     Gone,
     /// It lives, and says what it is doing.
-    Answers(Box<Guest>, Doing),
+    Answers(Box<Guest>, Box<Doing>),
     /// It lives, and does not answer: nothing may be concluded from that.
     Silent(String),
 }
@@ -86,7 +86,7 @@ impl Driver {
                     self.adopt_devices().await;
                     let recorded = State::from_numbers(DomainState(record.state), record.reason);
                     self.adopt_state(&says.status, recorded).await;
-                    doing = Some(says);
+                    doing = Some(*says);
                 }
                 Reached::Silent(why) => {
                     tracing::error!(domain = %self.name, pid = record.pid, why, "QEMU lives and does not answer; trying again");
@@ -161,7 +161,7 @@ impl Driver {
             reboot: false,
             ending: None,
         };
-        Reached::Answers(Box::new(guest), doing)
+        Reached::Answers(Box::new(guest), Box::new(doing))
     }
 
     /// QEMU says what the guest does; the record says why, when the two agree.

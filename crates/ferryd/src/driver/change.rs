@@ -13,11 +13,9 @@ use ferry_domain::Operation;
 use ferry_domxml::{Device, Domain, FormatOptions};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
-use ferry_rpc::typed_param::TypedParam;
 use ferry_rpc::values::MetadataKind;
 
 use super::{Driver, Reply};
-use crate::events::DomainEvent;
 use crate::refuse;
 
 /// What is to become different.
@@ -148,11 +146,6 @@ impl Driver {
             Some(config) => self.keep(config).await,
             None => Ok(()),
         }
-    }
-
-    /// Tells the clients that listen what was tuned.
-    pub(super) fn emit_tuned(&mut self, params: Vec<TypedParam>) {
-        self.emit(DomainEvent::Tunable { params });
     }
 }
 

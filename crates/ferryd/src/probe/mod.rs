@@ -221,11 +221,11 @@ async fn put(emulator: &Path, probe: &mut Probe) -> Result<(), CapabilitiesError
     let mut child = sys::spawn_helper(command, std::slice::from_ref(&theirs)).map_err(start)?;
     drop(theirs);
     let outcome = converse(emulator, probe, ours).await;
-    if let Ok(process) = Process::of_child(&child) {
-        if outcome.is_err() || tokio::time::timeout(QUIT_DEADLINE, process.exited()).await.is_err() {
-            process.kill();
-            process.exited().await;
-        }
+    if let Ok(process) = Process::of_child(&child)
+        && (outcome.is_err() || tokio::time::timeout(QUIT_DEADLINE, process.exited()).await.is_err())
+    {
+        process.kill();
+        process.exited().await;
     }
     let _ = child.wait();
     outcome
