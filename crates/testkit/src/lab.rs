@@ -16,11 +16,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::command::{Output, run};
 use crate::tools::{EMULATOR, Tools};
@@ -214,6 +218,26 @@ impl Host {
     /// As [`Tree::start`].
     pub fn start(&self, launch: Launch, name: &str) -> Result<Tree> {
         Tree::start(&launch.inside(self.entry()), self.folder.join(format!("{name}.log")))
+    }
+
+    /// Listens on this host, as some other program there would. The port is free again when the listener is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
+        let space = self.anchor.as_ref().map(|anchor| format!("/proc/{}/ns/net", anchor.pid()));
+        let bind = move || {
+            if let Some(space) = space {
+                // Only the thread that makes the socket enters the host.
+                let space = fs::File::open(space)?;
+                move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
+            }
+            TcpListener::bind(address)
+        };
+        let bound = std::thread::spawn(bind).join();
+        bound
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+            .map_err(Error::io(format!("listening on {address}")))
     }
 
     /// Sends a line to the guest's (or anyone's) TCP echo service from this host; whether it came back within 5 s.
