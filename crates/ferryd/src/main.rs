@@ -24,13 +24,14 @@ mod restart;
 mod sys;
 mod usage;
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
 use ferry_store::Store;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
@@ -65,7 +66,9 @@ enum StartError {
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
     #[error("cannot start the runtime")]
-    Runtime(#[source] std::io::Error),
+    Runtime(#[source] io::Error),
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
 }
 
 fn main() -> ExitCode {
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), StartError> {
     let filter =
         EnvFilter::try_new(&cli.log).map_err(|source| StartError::Log { filter: cli.log.clone(), source })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
     runtime.block_on(serve(cli))
@@ -101,6 +104,8 @@ async fn serve(cli: Cli) -> Result<(), StartError> {
     config.host_uuid = cli.host_uuid.or(config.host_uuid);
     let account = Account::resolve(config.user.as_deref(), config.group.as_deref())?;
     let lock = layout.occupy()?;
+    // From here on a signal is heard, also while the doors are being opened: what was made is taken away again.
+    let told = Told::listen().map_err(StartError::Signals)?;
     let store = Store::open(&layout.database)?;
     let uuid = host_uuid(config.host_uuid, &store)?;
 
@@ -130,7 +135,7 @@ async fn serve(cli: Cli) -> Result<(), StartError> {
     );
     restart::autostart(&host).await;
 
-    until_told().await;
+    told.wait().await;
     tracing::info!("stopping; guests go on");
     drop(served);
     drop(lock);
@@ -156,20 +161,22 @@ fn hostname() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn until_told() {
-    let terminate = signal(SignalKind::terminate());
-    let interrupt = signal(SignalKind::interrupt());
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::warn!(%error, "cannot wait for signals; only SIGKILL ends this daemon");
-            std::future::pending::<()>().await;
+/// SIGTERM and SIGINT: the daemon is told to stop.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn listen() -> io::Result<Told> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Told { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }
