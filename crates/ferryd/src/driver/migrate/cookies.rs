@@ -229,12 +229,17 @@ fn handover(driver: &Driver, names: &Names, says: Option<Says>) -> Handover {
     }
 }
 
+/// A stock source of 11.3 that finds this in our cookie switches it on, and then waits for a word of QEMU's that one
+/// without it never sends. We do not switch it on, so we do not name it.
+const SWITCHOVER_ACK: &str = "switchover-ack";
+
 /// What this side's QEMU can do. Both ends must have what one of them uses.
 fn capabilities(driver: &Driver, auto: &str) -> Vec<Capability> {
     let Some(guest) = &driver.guest else { return Vec::new() };
     let known = guest.capabilities.migration_capabilities.iter();
     known
         .map(|capability| capability.to_string())
+        .filter(|name| name != SWITCHOVER_ACK)
         .map(|name| Capability { auto: name == auto, name })
         .collect()
 }
