@@ -1,5 +1,7 @@
 //! Where the memory goes: data URIs, listen addresses, ports, and destinations that are not there.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
+
 use std::net::{Ipv6Addr, TcpListener};
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! The job of a migration: its figures, its limits, and how it is given up.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
+
 use ferry_testkit::deadline::wait_until;
 use ferry_testkit::serial::Serial;
 use ferry_testkit::tree::Tree;

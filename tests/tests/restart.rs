@@ -1,5 +1,7 @@
 //! A daemon that is stopped or killed at a quiet time, and started again: it loses nothing, and does nothing twice.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};

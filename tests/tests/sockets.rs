@@ -1,5 +1,7 @@
 //! The doors of a daemon: libvirt's own sockets, TCP, private roots, and what is refused at start.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;

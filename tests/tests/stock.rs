@@ -1,5 +1,7 @@
 //! Guests cross to and from hosts that run stock libvirt, in both modes, and back.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
+
 use ferry_testkit::ferryd::{Ferryd, Options};
 use ferry_testkit::guest::Domain;
 use ferry_testkit::lab::Lab;

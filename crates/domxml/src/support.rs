@@ -9,8 +9,7 @@ use std::fmt;
 use crate::model::{Output, Piece};
 use crate::reader::shorten;
 use crate::{
-    BackingStore, Disk, Domain, Element, FormatOptions, LinkState, Location, Node, Source, Tray,
-    VcpuPlacement,
+    BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, Source, Tray, VcpuPlacement,
 };
 
 /// What stands in the way. On the wire: code 67, `unsupported configuration: …`.
@@ -111,12 +110,6 @@ fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
     for (index, disk) in domain.devices.disks.iter().enumerate() {
         if let Some(refused) = REFUSED_ON_DISK.iter().find(|refused| (refused.is_there)(disk)) {
             return refuse(format!("devices/disk[{}]/{}", index + 1, refused.path), refused.reason);
-        }
-    }
-    for (index, interface) in domain.devices.interfaces.iter().enumerate() {
-        if interface.link == Some(LinkState::Down) {
-            let path = format!("devices/interface[{}]/link", index + 1);
-            return refuse(path, "the guest would see the cable plugged in");
         }
     }
     for (index, controller) in domain.devices.controllers.iter().enumerate() {
