@@ -21,6 +21,8 @@ fn reason(pair: &Pair, host: usize) -> String {
 
 fn migrate(pair: &Pair, more: &[&str]) -> Tree {
     let uri = pair.uri(1);
+    // So strict that it does not end before it is switched.
+    pair.virsh(0).ok(["migrate-setmaxdowntime", "vm", "1"]).unwrap();
     let words =
         ["migrate", "vm", &uri, "--live", "--unsafe", "--postcopy"].into_iter().chain(more.iter().copied());
     pair.virsh(0).start(words, "migrate").unwrap()

@@ -206,7 +206,9 @@ impl SourceStatus {
                 | Word::MaybeRan
                 | Word::Running
                 | Word::Ended => FromRecord::say(Word::Kept),
-                Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn => FromRecord::SILENT,
+                Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn | Word::Reconnect => {
+                    FromRecord::SILENT
+                }
             },
             Self::Done => match told {
                 Word::Running
@@ -216,9 +218,12 @@ impl SourceStatus {
                 | Word::Ask
                 | Word::Complete
                 | Word::CannotStart => FromRecord::say(Word::Settled),
-                Word::Granted | Word::Kept | Word::TakeBack | Word::Settled | Word::GoingOn => {
-                    FromRecord::SILENT
-                }
+                Word::Granted
+                | Word::Kept
+                | Word::TakeBack
+                | Word::Settled
+                | Word::GoingOn
+                | Word::Reconnect => FromRecord::SILENT,
             },
             Self::Settled => match told {
                 // Both had said that it stays.
@@ -244,7 +249,8 @@ impl DestinationStatus {
                 | Word::MaybeRan
                 | Word::Complete
                 | Word::CannotStart
-                | Word::GoingOn => FromRecord::SILENT,
+                | Word::GoingOn
+                | Word::Reconnect => FromRecord::SILENT,
             },
             Self::Declined | Self::SettledDeclined => match told {
                 Word::Granted | Word::Ask | Word::TakeBack => FromRecord::say(Word::Declined),
@@ -256,7 +262,8 @@ impl DestinationStatus {
                 | Word::MaybeRan
                 | Word::Complete
                 | Word::CannotStart
-                | Word::GoingOn => FromRecord::SILENT,
+                | Word::GoingOn
+                | Word::Reconnect => FromRecord::SILENT,
             },
         }
     }

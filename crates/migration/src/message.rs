@@ -16,6 +16,7 @@
 //! | CannotStart | destination | QEMU or the journal refused the start; no CPU ran |
 //! | Settled | either | the end is known here too: do not tell it again |
 //! | GoingOn | source | the copy is under way: wait |
+//! | Reconnect | destination | post-copy: the channel was given up there, and QEMU listens again (the driver's matter) |
 //! | Ended | destination | the CPUs ran there, and their QEMU is gone: nothing is needed from the source any more |
 
 use std::fmt;
@@ -61,11 +62,13 @@ pub enum Word {
     Ended = 11,
     /// Source: the copy is under way, nothing is decided.
     GoingOn = 12,
+    /// Destination: the channel of post-copy was given up there, and waits to be made anew. The machines pass over it.
+    Reconnect = 13,
 }
 
 impl Word {
     /// All words, in the order of their numbers on the wire.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Granted,
         Self::Kept,
         Self::TakeBack,
@@ -78,6 +81,7 @@ impl Word {
         Self::Settled,
         Self::Ended,
         Self::GoingOn,
+        Self::Reconnect,
     ];
 
     /// Its number on the wire.
@@ -102,7 +106,8 @@ impl Word {
             | Self::Complete
             | Self::CannotStart
             | Self::Settled
-            | Self::GoingOn => None,
+            | Self::GoingOn
+            | Self::Reconnect => None,
         }
     }
 }
@@ -122,6 +127,7 @@ impl fmt::Display for Word {
             Self::Settled => "settled",
             Self::Ended => "ended",
             Self::GoingOn => "going-on",
+            Self::Reconnect => "reconnect",
         })
     }
 }
@@ -132,12 +138,12 @@ mod tests {
 
     #[test]
     fn numbers_are_frozen_and_unique() {
-        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
         for word in Word::ALL {
             assert_eq!(Word::from_number(word.number()), Some(word));
         }
         assert_eq!(Word::from_number(0), None);
-        assert_eq!(Word::from_number(13), None);
+        assert_eq!(Word::from_number(14), None);
     }
 
     #[test]

@@ -93,6 +93,9 @@ impl fmt::Display for Report {
     }
 }
 
+/// What a destination shows of a guest whose memory stopped following it.
+const TORN: &str = "running (post-copy failed)";
+
 /// One look at a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Look {
@@ -110,7 +113,7 @@ pub(super) struct Look {
 
 impl Look {
     fn is_running(&self) -> bool {
-        self.beats && self.shows("running")
+        self.beats && self.shows("running") && !self.shows(TORN)
     }
 
     fn is_off(&self) -> bool {
@@ -144,6 +147,13 @@ pub(super) fn decided(looks: &[Look; 2]) -> Option<Option<usize>> {
 /// Whether nothing of the migration is left.
 pub(super) fn is_clean(looks: &[Look; 2]) -> bool {
     looks.iter().all(Look::is_clean) && decided(looks).is_some()
+}
+
+/// Whether the guest is on record as torn between two hosts of which one is gone: nothing runs, no job pretends to go
+/// on, and what is left waits for its keeper to look at it.
+pub(super) fn is_torn(looks: &[Look; 2]) -> bool {
+    let torn = |look: &Look| look.shows(TORN) && !look.job && !look.beats;
+    looks[0].is_off() && looks[0].qemus == 0 && torn(&looks[1])
 }
 
 /// The last look at a cell that did not come clean.

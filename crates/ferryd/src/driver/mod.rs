@@ -278,6 +278,7 @@ impl Driver {
             }
             Request::Heard { id, said, answer } => self.heard(id, said, answer).await,
             Request::Resolve { guest_is, reply } => self.resolve(guest_is, reply).await,
+            Request::StartRefused { id } => self.start_refused(id).await,
             Request::PackageLoaded { id } => self.package_loaded(id).await,
             Request::ClientGone { client } => self.handle_client_gone(client).await,
             Request::Adopt { found, reply } => {

@@ -74,6 +74,8 @@ pub(crate) enum Request {
     Heard { id: MigrationId, said: Word, answer: Answer },
     /// The operator's word on a migration that is in doubt.
     Resolve { guest_is: GuestIs, reply: Reply<()> },
+    /// QEMU refused to start the arriving guest.
+    StartRefused { id: MigrationId },
     /// The arriving guest of a post-copy can run.
     PackageLoaded { id: MigrationId },
     /// A connection on which something of this domain hangs has closed.

@@ -12,6 +12,7 @@ use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Secret};
 use ferry_rpc::proto::{Cookie, HandoverTell, RawSecret};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How long one address may take to be reached, and one word to be answered.
@@ -49,12 +50,15 @@ pub(crate) struct Answer {
     pub(crate) words: Vec<Word>,
     /// The cookie of Perform, beside a grant.
     pub(crate) cookie: Vec<u8>,
+    /// For how long nothing at all had come from the other host before. A host whose daemon is away refuses, and so is
+    /// not silent. Never told to the other side.
+    pub(crate) silence: Duration,
 }
 
 impl Answer {
     /// At most one word, and nothing beside it.
     pub(crate) fn of(word: Option<Word>) -> Answer {
-        Answer { words: word.into_iter().collect(), cookie: Vec::new() }
+        Answer { words: word.into_iter().collect(), ..Answer::default() }
     }
 }
 
@@ -73,7 +77,13 @@ impl Line {
             return None;
         }
         let (said, inbox) = mpsc::channel(BACKLOG);
-        let task = Task { uris, peer: peer.host, credentials: Arc::new(credentials), connection: None };
+        let task = Task {
+            uris,
+            peer: peer.host,
+            credentials: Arc::new(credentials),
+            connection: None,
+            silent_since: None,
+        };
         tokio::spawn(task.run(inbox));
         Some(Line { said })
     }
@@ -95,14 +105,20 @@ struct Task {
     peer: Uuid,
     credentials: Arc<Credentials>,
     connection: Option<Connection>,
+    /// When the first word was said to which nothing came back.
+    silent_since: Option<Instant>,
 }
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Said>) {
         while let Some(Said { word, cookie, answer }) = inbox.recv().await {
+            let began = Instant::now();
             // Dropping `answer` tells that the word was lost.
-            if let Some(said) = self.tell(word, cookie).await {
+            if let Some(mut said) = self.tell(word, cookie).await {
+                said.silence = self.silent_since.take().map_or(Duration::ZERO, |since| since.elapsed());
                 let _ = answer.send(said);
+            } else if began.elapsed() >= PATIENCE {
+                self.silent_since.get_or_insert(began);
             }
         }
     }
@@ -138,7 +154,8 @@ impl Task {
             return None;
         }
         self.connection = Some(connection);
-        Some(Answer { words: reply.words.into_iter().filter_map(known).collect(), cookie: reply.cookie.0 })
+        let words = reply.words.into_iter().filter_map(known).collect();
+        Some(Answer { words, cookie: reply.cookie.0, silence: Duration::ZERO })
     }
 }
 

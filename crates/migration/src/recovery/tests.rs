@@ -126,12 +126,14 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
         }
         (A::Keep | A::TellKept, _) => T::Waits,
         (A::Resume, Word::Running | Word::Ended) => T::Shouts(Word::Kept),
-        (A::Resume, Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn) => T::Waits,
+        (A::Resume, Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn | Word::Reconnect) => {
+            T::Waits
+        }
         (A::Resume, _) => T::Repeats(Word::Kept),
         (A::EndQemu | A::Answer, Word::Declined) => T::Shouts(Word::Settled),
         (
             A::EndQemu | A::Answer,
-            Word::Granted | Word::Kept | Word::TakeBack | Word::Settled | Word::GoingOn,
+            Word::Granted | Word::Kept | Word::TakeBack | Word::Settled | Word::GoingOn | Word::Reconnect,
         ) => T::Waits,
         (A::EndQemu | A::Answer, _) => T::Repeats(Word::Settled),
         (A::Nothing, _) => T::Waits,

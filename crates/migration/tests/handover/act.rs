@@ -597,5 +597,6 @@ fn name(word: Word) -> &'static str {
         Word::Settled => "settled",
         Word::Ended => "ended",
         Word::GoingOn => "going-on",
+        Word::Reconnect => "reconnect",
     }
 }

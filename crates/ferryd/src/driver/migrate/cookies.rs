@@ -126,7 +126,7 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
             without_address: Peer::Mute(BestEffort::CookieLost),
         });
     };
-    let (peer, without_address) = other(&cookie);
+    let (peer, without_address) = other(driver, &cookie);
     let names = cookie.handover.map(|handover| Names {
         id: handover.id,
         epoch: handover.epoch,
@@ -146,7 +146,7 @@ pub(super) fn read_prepared(driver: &Driver, bytes: &[u8]) -> Result<Answered, E
     let Some(cookie) = Cookie::parse(bytes, Reader::Perform, &expected(driver))? else {
         return Ok(Answered { id: None, peer: None, without_address: Peer::Mute(BestEffort::CookieLost) });
     };
-    let (peer, without_address) = other(&cookie);
+    let (peer, without_address) = other(driver, &cookie);
     let id = cookie.handover.as_ref().map(|handover| handover.id);
     Ok(Answered { id, peer, without_address })
 }
@@ -188,11 +188,14 @@ fn proof(handover: Option<&Handover>, names: Option<&Names>) -> Evidence {
 }
 
 /// Who speaks: a Ferry names the migration in its cookie, and says where it can be asked.
-fn other(cookie: &Cookie) -> (Option<Other>, Peer) {
+fn other(driver: &Driver, cookie: &Cookie) -> (Option<Other>, Peer) {
     match &cookie.handover {
         None => (None, Peer::Mute(BestEffort::Stock)),
         Some(handover) => {
-            let peer = Other { host: cookie.common.host_uuid, addresses: handover.addresses.clone() };
+            // Where all hosts have their socket, this one would only reach itself.
+            let own = crate::handover::addresses(&driver.host);
+            let others = handover.addresses.iter().filter(|address| !own.contains(address));
+            let peer = Other { host: cookie.common.host_uuid, addresses: others.cloned().collect() };
             (Some(peer), Peer::Mute(BestEffort::NoAddress))
         }
     }

@@ -33,7 +33,7 @@ use super::{
     Arrived, Conversation, DOUBT_AFTER, Migration, Names, Offline, Pending, Prepared, Rest, cookies,
 };
 use crate::driver::guest::{Ending, Guest};
-use crate::driver::{Driver, Reply, answer, now_ms};
+use crate::driver::{Driver, Reply, Request, answer, now_ms};
 use crate::fault;
 use crate::host::Port;
 use crate::listen::Client;
@@ -377,7 +377,7 @@ impl Driver {
             Effect::StartCpus | Effect::ProveAlive | Effect::EndQemu if !holds_its_guest => {
                 Some(Input::Qemu(Report::Died))
             }
-            Effect::StartCpus => self.start_cpus().await,
+            Effect::StartCpus => self.start_cpus(),
             Effect::ProveAlive => Some(Input::Qemu(self.prove_alive().await)),
             Effect::EndQemu => {
                 self.end_guest(Ending::Failed).await;
@@ -483,21 +483,33 @@ impl Driver {
         }
     }
 
-    async fn start_cpus(&mut self) -> Option<Input> {
-        let guest = self.guest.as_ref()?;
+    /// Has QEMU start the CPUs, and does not wait for its answer: past the switch to post-copy QEMU may need memory for
+    /// it that is still on its way. RESUME is the proof, and a refusal comes as [`Request::StartRefused`].
+    fn start_cpus(&self) -> Option<Input> {
+        let (Some(guest), Some(migration)) = (&self.guest, &self.migration) else { return None };
         if guest.process.has_ended() {
             // What ended before it was told to start has not run.
             return Some(Input::Qemu(Report::StartRefused));
         }
-        match guest.monitor.execute(&Cont).await {
-            // RESUME is the proof, and it comes as an event.
-            Ok(_) => None,
-            Err(error) if error.refusal().is_some() => {
-                tracing::error!(domain = %self.name, error = refuse::chain(&error), "QEMU refuses to start the guest");
-                Some(Input::Qemu(Report::StartRefused))
+        let (id, monitor, me) = (migration.id(), guest.monitor.clone(), self.me.clone());
+        tokio::spawn(async move {
+            // No answer proves nothing: QEMU is gone, and its pidfd will tell, or it is busy.
+            if let Err(error) = monitor.execute(&Cont).await
+                && error.refusal().is_some()
+            {
+                tracing::error!(migration = %id, error = refuse::chain(&error), "QEMU refuses to start the guest");
+                if let Some(me) = me.upgrade() {
+                    // A driver that has ended has nothing to hear.
+                    let _ = me.send(Request::StartRefused { id }).await;
+                }
             }
-            // QEMU is gone or silent: its pidfd will tell, and silence proves nothing.
-            Err(_) => None,
+        });
+        None
+    }
+
+    pub(in crate::driver) async fn start_refused(&mut self, id: MigrationId) {
+        if self.migration.as_ref().is_some_and(|migration| migration.id() == id) {
+            self.drive_destination(Input::Qemu(Report::StartRefused)).await;
         }
     }
 

@@ -1,8 +1,8 @@
 //! Post-copy: the guest runs on the destination while the source still holds some of its memory.
 //!
 //! The machines know when the switch is certain, and that the source's QEMU is needed until all has moved. Here is what
-//! they refuse to know: how it is shown meanwhile, and how a broken channel is made anew. For that the two daemons need
-//! no word from each other: the destination listens where it did, and the source tries there until it is let in.
+//! they refuse to know: how it is shown meanwhile, and how a broken channel is made anew. The destination listens where
+//! it did and says so, and the source tries there until it is let in.
 //!
 //! ```text
 //!             postcopy-active              postcopy-paused
@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use ferry_domain::Happening;
 use ferry_migration::destination::{Input, Report};
+use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Standing};
-use ferry_qmp::commands::migration::{Migrate, MigrateRecover, MigrationStatus};
+use ferry_qmp::commands::migration::{Migrate, MigratePause, MigrateRecover, MigrationStatus};
 use ferry_qmp::commands::run::{QueryStatus, RunState};
 use ferry_rpc::error::Error;
 use ferry_rpc::values::{PausedReason, RunningReason};
@@ -28,6 +29,9 @@ use crate::refuse;
 
 /// How long until a broken channel is tried again.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// A cut after which the stream is not waited for: TCP would let the guest wait for about as long again.
+const CUT: Duration = Duration::from_secs(3);
 
 /// QEMU does not tell when it has loaded the package: how long until it is looked at again.
 const LOOK: Duration = Duration::from_millis(2);
@@ -54,13 +58,15 @@ pub(crate) struct Rest {
     pub(super) uri: Option<String>,
     /// When the broken channel is to be tried again.
     pub(super) retry: Option<Instant>,
+    /// The destination's QEMU listens for it.
+    listens: bool,
 }
 
 impl Rest {
     /// What a restarted daemon finds.
     pub(super) fn found(uri: Option<String>, status: Option<&MigrationStatus>) -> Rest {
         let memory = status.and_then(memory).unwrap_or_default();
-        Rest { memory, uri, retry: (memory == Memory::Broken).then(Instant::now) }
+        Rest { memory, uri, retry: (memory == Memory::Broken).then(Instant::now), listens: false }
     }
 
     /// Whether the guest's memory is on two hosts.
@@ -85,6 +91,7 @@ impl Driver {
         let rest = migration.rest_mut();
         let before = std::mem::replace(&mut rest.memory, memory);
         rest.retry = (memory == Memory::Broken).then(Instant::now);
+        rest.listens = false;
         if before == memory {
             return;
         }
@@ -157,21 +164,65 @@ impl Driver {
         }
     }
 
-    /// Makes a broken channel anew, from this side.
+    /// The other host can be reached again. The guest may be waiting for memory on a stream that TCP tries ever more
+    /// seldom: it is broken, so that both sides make it anew.
+    pub(super) async fn end_silence(&mut self, id: MigrationId, silence: Duration) {
+        let Some(Migration::In(incoming)) = &self.migration else { return };
+        let is_stuck =
+            incoming.machine.id() == id && incoming.rest.memory == Memory::Moving && silence >= CUT;
+        if !is_stuck {
+            return;
+        }
+        tracing::info!(domain = %self.name, ?silence, "post-copy: the channel is given up after a cut");
+        self.give_up_channel().await;
+    }
+
+    /// The destination has given the channel up and waits for a new one.
+    pub(super) async fn told_to_reconnect(&mut self) {
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
+        match outgoing.rest.memory {
+            // Nothing has come of the break here: to this side's QEMU the stream is only slow.
+            Memory::Moving => self.give_up_channel().await,
+            Memory::Broken => outgoing.rest.retry = Some(Instant::now()),
+            Memory::Ahead | Memory::Whole => {}
+        }
+    }
+
+    async fn give_up_channel(&mut self) {
+        if let Err(error) = self.break_channel().await {
+            tracing::warn!(domain = %self.name, %error, "post-copy: QEMU does not give up the channel");
+        }
+    }
+
+    async fn break_channel(&self) -> Result<(), Error> {
+        self.running()?.monitor.execute(&MigratePause).await.map(drop).map_err(refuse::monitor)
+    }
+
+    /// Makes a broken channel anew, from this side. Whether it worked, QEMU's next status tells.
     pub(super) async fn reconnect(&mut self) {
         let Some(migration) = &mut self.migration else { return };
-        let is_source = matches!(migration, Migration::Out(_));
-        let Some(uri) = migration.rest_mut().uri.clone() else {
+        let (is_source, rest) = (matches!(migration, Migration::Out(_)), migration.rest_mut());
+        rest.retry = Some(Instant::now() + RECONNECT);
+        let Some(uri) = rest.uri.clone() else {
+            rest.retry = None;
             return tracing::error!(domain = %self.name, "post-copy: nobody knows any more where the channel led");
         };
-        let tried = if is_source { self.resume_copy(uri).await } else { self.listen_again(uri).await };
-        if let Err(error) = &tried {
-            tracing::debug!(domain = %self.name, %error, "post-copy: the channel could not be made anew yet");
-        }
-        // Whether the source has come through, QEMU's next status tells; a destination that listens waits for that.
-        let again = is_source || tried.is_err();
-        if let Some(migration) = &mut self.migration {
-            migration.rest_mut().retry = again.then(|| Instant::now() + RECONNECT);
+        let tried = match (is_source, rest.listens) {
+            (true, _) => self.resume_copy(uri).await,
+            (false, false) => self.listen_again(uri).await,
+            (false, true) => Ok(()),
+        };
+        match tried {
+            Err(error) => {
+                tracing::debug!(domain = %self.name, %error, "post-copy: the channel could not be made anew yet");
+            }
+            Ok(()) if is_source => {}
+            Ok(()) => {
+                if let Some(migration) = &mut self.migration {
+                    migration.rest_mut().listens = true;
+                }
+                self.tell(Word::Reconnect);
+            }
         }
     }
 

@@ -101,11 +101,12 @@ impl Driver {
         // Whoever starts on a grant may never see Finish, and its cookie.
         let cookie = if words.contains(&Word::Granted) { self.grant_cookie() } else { Vec::new() };
         self.send_back(at);
-        Answer { words, cookie }
+        Answer { words, cookie, ..Answer::default() }
     }
 
     /// What the other daemon answered to `said`.
     pub(in crate::driver) async fn heard(&mut self, id: MigrationId, said: Word, answer: Answer) {
+        self.end_silence(id, answer.silence).await;
         self.has_heard = Some(said);
         for word in answer.words {
             let Some(at) = self.place_of(id) else { break };
@@ -146,8 +147,10 @@ impl Driver {
 
     async fn drive_told(&mut self, word: Word) {
         tracing::debug!(domain = %self.name, %word, "the other daemon says");
-        if word == Word::GoingOn {
-            self.be_patient();
+        match word {
+            Word::GoingOn => self.be_patient(),
+            Word::Reconnect => return self.told_to_reconnect().await,
+            _ => {}
         }
         match &self.migration {
             Some(Migration::Out(_)) => self.drive_source(source::Input::Told(word)).await,
