@@ -55,7 +55,7 @@ fn is_whole_on_the_destination(pair: &Pair, serial: &Serial) {
 fn follows_by_itself(tools: &Tools, p2p: &[&str]) {
     let pair = Pair::new(tools).unwrap();
     let serial = pair.linux("vm", WORK).unwrap();
-    let client = migrate(&pair, &[p2p, &["--postcopy-after-precopy"], &SLOWLY].concat());
+    let client = migrate(&pair, &[p2p, &["--postcopy-after-precopy", "--bandwidth", "30"], &SLOWLY].concat());
     wait_reasons(&pair, "paused (post-copy)", "running (post-copy)");
     let refused = pair.virsh(0).fails(["domjobabort", "vm"]).unwrap();
     assert!(refused.contains("cannot abort migration in post-copy mode"), "{refused}");

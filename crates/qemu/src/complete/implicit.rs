@@ -25,7 +25,8 @@ pub(super) fn devices(
     origin: Origin,
 ) -> Result<(), CompleteError> {
     let has_usb = domain.devices.controllers.iter().any(|c| c.kind.controller_type() == ControllerType::Usb);
-    if !has_usb && origin == Origin::Define {
+    // Stock leaves the one that every i440FX guest has out of what it sends; who wants none says so.
+    if !has_usb && (origin == Origin::Define || family == Family::Pc) {
         ensure(domain, ControllerKind::Usb(Some(usb_model(family, capabilities))), 0)?;
     }
     if family == Family::Q35 {
