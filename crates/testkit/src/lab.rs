@@ -309,8 +309,10 @@ impl Host {
             "private",
         ]);
         let anchor = Tree::start(&launch, folder.join("anchor.log"))?;
+        // Lower than the address of any TAP. A bridge takes the lowest of its ports: with one that the kernel made up,
+        // a guest that starts would now and then change the host's own address, and its peers would talk to nobody.
         switch.sh(&format!(
-            "ip link add {name} type veth peer name eth0 netns {}
+            "ip link add {name} type veth peer name eth0 address 02:00:00:00:02:{number:02x} netns {}
              ip link set {name} master sw0 up",
             anchor.pid()
         ))?;
