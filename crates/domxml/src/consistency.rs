@@ -2,6 +2,8 @@
 //!
 //! Error texts are those that stock shows. What depends on QEMU or the host is the `qemu` crate's to say.
 
+mod firmware;
+
 use std::collections::BTreeMap;
 
 use crate::reader::shorten;
@@ -11,8 +13,21 @@ use crate::{Disk, DiskDevice, Domain, ParseError};
 pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
     name(&domain.name)?;
     vcpus(domain)?;
+    firmware::check(domain)?;
     disks(&domain.devices.disks)?;
     boot_order(domain)
+}
+
+fn contradiction(text: impl Into<String>) -> Result<(), ParseError> {
+    Err(ParseError::Contradiction(text.into()))
+}
+
+fn unsupported(text: impl Into<String>) -> Result<(), ParseError> {
+    Err(ParseError::Unsupported(text.into()))
+}
+
+fn detail(text: impl Into<String>) -> Result<(), ParseError> {
+    Err(ParseError::Detail(text.into()))
 }
 
 fn name(name: &str) -> Result<(), ParseError> {

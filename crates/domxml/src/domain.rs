@@ -11,6 +11,7 @@ use crate::metadata::{Metadata, settle_namespaces};
 use crate::model::{Model, Output, Refusal, element, read, values};
 use crate::os::Os;
 use crate::reader::{read_document, shorten};
+use crate::sysinfo::Sysinfo;
 use crate::writer::write_document;
 use crate::{ParseError, consistency};
 
@@ -37,6 +38,8 @@ element! {
         current_memory: Option<Size> => Child("currentMemory"),
         /// Number of processors.
         vcpus: Vcpus => ChildOrDefault("vcpu"),
+        /// What the firmware is told about the machine.
+        sysinfos: Vec<Sysinfo> => Child("sysinfo"),
         /// What boots.
         os: Os => Child("os"),
         /// What the board can do.

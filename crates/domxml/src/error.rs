@@ -103,6 +103,9 @@ pub enum ParseError {
         /// The text as written, cut off when it is long.
         value: String,
     },
+    /// A value that its kind allows and its meaning does not, in stock's bare words.
+    #[error("{0}")]
+    Detail(String),
     /// Two parts of the definition contradict each other.
     #[error("XML error: {0}")]
     Contradiction(String),
@@ -129,7 +132,7 @@ impl ParseError {
             | Self::InvalidAttribute { .. }
             | Self::InvalidText { .. }
             | Self::Contradiction(_) => 27,
-            Self::Malformed { .. } | Self::TooLarge { .. } => 35,
+            Self::Malformed { .. } | Self::TooLarge { .. } | Self::Detail(_) => 35,
             Self::DomainType { .. } | Self::Unsupported(_) => 67,
         }
     }

@@ -32,6 +32,7 @@ pub mod os;
 pub mod reader;
 pub mod storage;
 mod support;
+pub mod sysinfo;
 mod writer;
 
 pub use address::*;
@@ -56,4 +57,5 @@ pub use model::{Mac, OnOff, Rest, YesNo};
 pub use os::*;
 pub use storage::*;
 pub use support::{Unsupported, What};
+pub use sysinfo::*;
 pub use uuid::Uuid;

@@ -16,7 +16,8 @@ mod scalar;
 pub use scalar::{Mac, OnOff, Value, ValueError, YesNo};
 
 pub(crate) use fields::{
-    Attr, AttrOr, Child, ChildAttr, ChildOrDefault, Flag, Flatten, NeededText, Text, TextChild, Unwritten,
+    Attr, AttrOr, Child, ChildAttr, ChildOrDefault, Flag, FlagState, Flatten, NeededText, Text, TextChild,
+    Unwritten,
 };
 pub(crate) use input::Input;
 pub(crate) use output::{Output, Piece};

@@ -20,6 +20,8 @@ element! {
         boot_menu: Option<BootMenu> => Child("bootmenu"),
         /// Details of the BIOS.
         bios: Option<Bios> => Child("bios"),
+        /// What the firmware's tables say. `None`: QEMU's own words.
+        smbios: Option<SmbiosMode> => ChildAttr("smbios", "mode"),
     }
     order [
         "type", "init", "initarg", "initenv", "initdir", "inituser", "initgroup", "firmware", "loader", "nvram",
@@ -79,6 +81,18 @@ values! {
         Cdrom = "cdrom",
         /// network card
         Network = "network",
+    }
+}
+
+values! {
+    /// What the firmware's tables say about the machine.
+    pub enum SmbiosMode {
+        /// QEMU's own words
+        Emulate = "emulate",
+        /// what the host's tables say
+        Host = "host",
+        /// what `<sysinfo>` says
+        Sysinfo = "sysinfo",
     }
 }
 

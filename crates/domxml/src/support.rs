@@ -9,7 +9,8 @@ use std::fmt;
 use crate::model::{Output, Piece};
 use crate::reader::shorten;
 use crate::{
-    BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, Source, Tray, VcpuPlacement,
+    BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, SmbiosMode, Source, Tray,
+    VcpuPlacement,
 };
 
 /// What stands in the way. On the wire: code 67, `unsupported configuration: …`.
@@ -106,6 +107,9 @@ fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
     let refuse = |path: String, reason| Err(Unsupported { path, what: What::Modelled(reason) });
     if domain.vcpus.placement == Some(VcpuPlacement::Auto) {
         return refuse("vcpu/@placement".to_owned(), "nobody advises on where processors run");
+    }
+    if domain.os.smbios == Some(SmbiosMode::Host) {
+        return refuse("os/smbios/@mode".to_owned(), "the host's own tables are not read");
     }
     for (index, disk) in domain.devices.disks.iter().enumerate() {
         if let Some(refused) = REFUSED_ON_DISK.iter().find(|refused| (refused.is_there)(disk)) {
@@ -237,10 +241,11 @@ mod tests {
     fn kept_parts_are_refused_by_their_path() {
         refused("<genid/>", "", "element 'genid': <genid>");
         refused(
-            "<features><hyperv><relaxed state='on'/></hyperv></features>",
+            "<features><hyperv><what state='on'/></hyperv></features>",
             "",
-            "element 'features/hyperv': <hyperv><relaxed state='on'>",
+            "element 'features/hyperv/what': <what state='on'>",
         );
+        refused("<features><ps2 state='off'/></features>", "", "element 'features/ps2': <ps2 state='off'>");
         refused("", "<tpm model='tpm-crb'/>", "element 'devices/tpm': <tpm model='tpm-crb'>");
         refused(
             "",

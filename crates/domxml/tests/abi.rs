@@ -12,11 +12,14 @@ const SOURCE: &str = "
   <memory unit='KiB'>131072</memory>
   <currentMemory unit='KiB'>131072</currentMemory>
   <vcpu placement='static'>2</vcpu>
+  <sysinfo type='smbios'><system><entry name='product'>Cloud</entry></system></sysinfo>
   <os>
     <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
     <boot dev='hd'/>
+    <smbios mode='sysinfo'/>
   </os>
-  <features><acpi/><apic eoi='on'/><vmport state='off'/></features>
+  <features><acpi/><apic eoi='on'/><hyperv mode='custom'><relaxed state='on'/><spinlocks state='on' retries='4095'/>
+  </hyperv><kvm><hidden state='on'/></kvm><vmport state='off'/><vmcoreinfo state='on'/></features>
   <cpu mode='custom' match='exact' check='full'>
     <model fallback='forbid'>Nehalem</model>
     <topology sockets='1' dies='1' clusters='1' cores='2' threads='1'/>
@@ -77,6 +80,32 @@ const SOURCE: &str = "
 
 /// Part of the source, what stands there in the target, and the error.
 const NOTICED: &[(&str, &str, &str)] = &[
+    (
+        "<relaxed state='on'/>",
+        "<relaxed state='on'/><vapic state='on'/>",
+        "State of feature 'hyperv' differs: source: 'relaxed=on', destination: 'relaxed=on,vapic=on'",
+    ),
+    (
+        "retries='4095'",
+        "retries='8191'",
+        "State of feature 'hyperv spinlocks' differs: source: 'on,4095', destination: 'on,8191'",
+    ),
+    (
+        "<hidden state='on'/>",
+        "",
+        "State of feature 'kvm hidden' differs: source: 'on', destination: 'default'",
+    ),
+    (
+        "<vmcoreinfo state='on'/>",
+        "",
+        "State of feature 'vmcoreinfo' differs: source: 'on', destination: 'default'",
+    ),
+    ("<smbios mode='sysinfo'/>", "", "Target SMBIOS mode emulate does not match source sysinfo"),
+    (
+        "<entry name='product'>Cloud",
+        "<entry name='product'>Heaven",
+        "Target sysinfo system product=Heaven does not match source product=Cloud",
+    ),
     ("<domain type='qemu'>", "<domain type='kvm'>", "Target domain virt type kvm does not match source qemu"),
     (
         "8a01</uuid>",

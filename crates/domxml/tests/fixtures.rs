@@ -1,4 +1,5 @@
-//! Definitions in pairs: `NAME-in.xml` as somebody might write it, `NAME-out.xml` as it is written back.
+//! Definitions in pairs: `NAME-in.xml` as somebody might write it, `NAME-out.xml` as it is written back. With
+//! `UPDATE_FIXTURES` set the latter are written; look at the difference before it is committed.
 
 // Helpers of tests may fail like tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -24,7 +25,11 @@ fn pairs() -> Vec<(String, String, String)> {
         .iter()
         .map(|input| {
             let name = input.file_name().unwrap().to_string_lossy().replace("-in.xml", "");
-            (name.clone(), read(input), read(&input.with_file_name(format!("{name}-out.xml"))))
+            let (text, out) = (read(input), input.with_file_name(format!("{name}-out.xml")));
+            if std::env::var_os("UPDATE_FIXTURES").is_some() {
+                std::fs::write(&out, Domain::parse(&text).unwrap().format(INACTIVE_SECURE)).unwrap();
+            }
+            (name, text, read(&out))
         })
         .collect()
 }
@@ -33,8 +38,7 @@ fn pairs() -> Vec<(String, String, String)> {
 fn every_input_becomes_its_output() {
     for (name, input, output) in pairs() {
         let domain = Domain::parse(&input).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let ours = domain.format(INACTIVE_SECURE);
-        assert_eq!(ours, output, "{name}");
+        assert_eq!(domain.format(INACTIVE_SECURE), output, "{name}");
     }
 }
 

@@ -83,14 +83,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "devices/disk[3]"),
     ("cpu-numa1", "cpu/numa"),
     ("firmware-manual-efi", "os/loader"),
-    ("hyperv", "features/hyperv"),
     ("iothreads-disk", "iothreads"),
     ("memory-hotplug", "maxMemory"),
     ("pstore-acpi-erst", "devices/pstore"),
     ("tpm-emulator", "devices/tpm"),
     ("vhost-vsock", "devices/vsock"),
     ("virtio-options-disk-iommu", "devices/disk[1]/driver"),
-    ("vm-cloud-instance", "sysinfo"),
     ("vm-windows-uefi", "os"),
 ];
 

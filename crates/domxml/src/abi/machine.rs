@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{AbiMismatch, Row, quoted, rows, same, shown};
 use crate::{
-    Clock, Cpu, CpuMatch, Domain, FeaturePolicy, OnOff, Os, PowerManagement, Timer, Topology, YesNo,
+    Clock, Cpu, CpuMatch, Domain, FeaturePolicy, HyperVMode, KvmFeatures, OnOff, Os, PowerManagement, Smbios,
+    SmbiosMode, Sysinfo, Timer, Topology, YesNo,
 };
 
 pub(super) fn check(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
@@ -14,6 +15,7 @@ pub(super) fn check(source: &Domain, target: &Domain) -> Result<(), AbiMismatch>
         return Err(AbiMismatch::Vcpu { number: plugged.min(target_plugged) });
     }
     features(source, target)?;
+    tables(source, target)?;
     let empty = Clock::default();
     let timers = |domain: &Domain| sorted_timers(domain.clock.as_ref().unwrap_or(&empty));
     let (timers, target_timers) = (timers(source), timers(target));
@@ -52,8 +54,39 @@ const FEATURES: &[(&str, FeatureState)] = &[
     ("pae", |features| present(features.pae)),
     ("pmu", |features| state(features.pmu)),
     ("vmport", |features| state(features.vmport)),
-    ("smm", |features| state(features.smm)),
+    ("smm", |features| state(features.smm.as_ref().map(|smm| smm.state.unwrap_or(OnOff::On)))),
+    ("smm tseg", |features| {
+        let size = features.smm.as_ref().and_then(|smm| smm.tseg);
+        shown(size.map(|size| size.mib))
+    }),
+    ("ioapic", |features| shown(features.ioapic)),
+    ("vmcoreinfo", |features| state(features.vmcoreinfo)),
+    ("pvspinlock", |features| state(features.pvspinlock)),
+    ("hyperv mode", |features| {
+        shown(features.hyperv.as_ref().map(|hyperv| hyperv.mode.unwrap_or(HyperVMode::Custom)))
+    }),
+    ("hyperv", |features| {
+        let switches = features.hyperv.as_ref().map(|hyperv| hyperv.switches());
+        let named = |(name, state): (&str, Option<OnOff>)| Some(format!("{name}={}", state?));
+        switches.into_iter().flatten().filter_map(named).collect::<Vec<_>>().join(",")
+    }),
+    ("hyperv spinlocks", |features| {
+        let locks = features.hyperv.as_ref().and_then(|hyperv| hyperv.spinlocks.as_ref());
+        shown(locks.map(|locks| format!("{},{}", locks.state, shown(locks.retries))))
+    }),
+    ("hyperv vendor_id", |features| {
+        let vendor = features.hyperv.as_ref().and_then(|hyperv| hyperv.vendor_id.as_ref());
+        shown(vendor.map(|vendor| format!("{},{}", vendor.state, shown(vendor.value.as_ref()))))
+    }),
+    ("kvm hidden", |features| kvm(features, |kvm| kvm.hidden)),
+    ("kvm hint-dedicated", |features| kvm(features, |kvm| kvm.hint_dedicated)),
+    ("kvm poll-control", |features| kvm(features, |kvm| kvm.poll_control)),
+    ("kvm pv-ipi", |features| kvm(features, |kvm| kvm.pv_ipi)),
 ];
+
+fn kvm(features: &crate::Features, switch: fn(&KvmFeatures) -> Option<OnOff>) -> String {
+    state(features.kvm.as_ref().and_then(switch))
+}
 
 fn present(is_present: bool) -> String {
     state(is_present.then_some(OnOff::On))
@@ -76,6 +109,55 @@ fn features(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
 }
 
 /// Their order in the XML means nothing.
+/// What the firmware's tables say, and the files that the firmware hands over. Stock compares this too.
+fn tables(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
+    let mode = |domain: &Domain| domain.os.smbios.unwrap_or(SmbiosMode::Emulate);
+    same("SMBIOS mode", mode(source), mode(target))?;
+    if mode(source) == SmbiosMode::Sysinfo {
+        let no_tables = Smbios::default();
+        let (source, target) = (smbios(source).unwrap_or(&no_tables), smbios(target).unwrap_or(&no_tables));
+        rows(SMBIOS, source, target)?;
+    }
+    let files = |domain: &Domain| -> Vec<String> {
+        let entries = domain.sysinfos.iter().flat_map(|sysinfo| match sysinfo {
+            Sysinfo::FwCfg(files) => &files.entries[..],
+            Sysinfo::Smbios(_) => &[],
+        });
+        entries.map(|entry| format!("{}={}", entry.name, shown(entry.value.as_ref()))).collect()
+    };
+    same("firmware files", files(source).join(","), files(target).join(","))
+}
+
+fn smbios(domain: &Domain) -> Option<&Smbios> {
+    domain.sysinfos.iter().find_map(|sysinfo| match sysinfo {
+        Sysinfo::Smbios(smbios) => Some(smbios.as_ref()),
+        Sysinfo::FwCfg(_) => None,
+    })
+}
+
+const SMBIOS: &[Row<Smbios>] = &[
+    Row { what: "sysinfo bios", value: |tables| table(tables.bios.iter()) },
+    Row { what: "sysinfo system", value: |tables| table(tables.system.iter()) },
+    Row { what: "sysinfo baseBoard", value: |tables| table(tables.base_boards.iter()) },
+    Row { what: "sysinfo chassis", value: |tables| table(tables.chassis.iter()) },
+    Row {
+        what: "sysinfo oemStrings",
+        value: |tables| {
+            let entries = tables.oem_strings.as_ref().map_or(&[][..], |strings| &strings.entries);
+            entries.iter().map(|entry| entry.value.as_str()).collect::<Vec<_>>().join(",")
+        },
+    },
+];
+
+fn table<'a, F: std::fmt::Display + 'a>(tables: impl Iterator<Item = &'a crate::Table<F>>) -> String {
+    let fields = tables.map(|table| {
+        let fields: Vec<String> =
+            table.entries.iter().map(|(field, value)| format!("{field}={value}")).collect();
+        fields.join(",")
+    });
+    fields.collect::<Vec<_>>().join(";")
+}
+
 fn sorted_timers(clock: &Clock) -> Vec<Timer> {
     let mut timers = clock.timers.clone();
     timers.sort_by_key(|timer| timer.name);

@@ -137,6 +137,27 @@ impl<T: Value> ChildAttr for Vec<T> {
     }
 }
 
+/// A child element that is a switch: `<vmport state='off'/>`, or on when it says nothing.
+pub(crate) trait FlagState: Sized {
+    fn take(input: &mut Input<'_>, child: &'static str) -> Result<Self, Refusal>;
+    fn put(&self, out: &mut Output, child: &'static str);
+}
+
+impl FlagState for Option<crate::OnOff> {
+    fn take(input: &mut Input<'_>, child: &'static str) -> Result<Self, Refusal> {
+        input.first(child, |element| {
+            let mut input = Input::new(element);
+            let state = input.attribute_or("state", crate::OnOff::On)?;
+            input.finish()?;
+            Ok(state)
+        })
+    }
+
+    fn put(&self, out: &mut Output, child: &'static str) {
+        ChildAttr::put(self, out, child, "state");
+    }
+}
+
 /// The element's own text.
 pub(crate) trait Text: Sized {
     fn take(input: &mut Input<'_>) -> Result<Self, Refusal>;

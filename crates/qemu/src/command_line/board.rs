@@ -2,6 +2,7 @@
 
 use ferry_domxml::clock::TimerName;
 use ferry_domxml::cpu::{CacheModeOfCpu, Cpu, CpuMode, FeaturePolicy, PhysAddrMode};
+use ferry_domxml::features::{Features, HyperVMode, IoApic};
 use ferry_domxml::{DomainKind, OnOff, YesNo};
 
 use super::{Builder, CommandLineError, incomplete, rtc};
@@ -17,14 +18,9 @@ const MIB_KIB: u64 = 1024;
 impl Builder<'_> {
     pub(super) fn board(&mut self) -> Result<(), CommandLineError> {
         let ram = self.machine()?;
-        self.option(
-            "-accel",
-            match self.domain.kind {
-                DomainKind::Qemu => "tcg",
-                DomainKind::Kvm => "kvm",
-            },
-        );
+        self.accelerator();
         self.cpu()?;
+        self.smm_memory();
         let kib = self.domain.memory.kib.next_multiple_of(MIB_KIB);
         self.option("-m", KeyValue::new("").with("size", format!("{kib}k")));
         self.option(
@@ -35,6 +31,7 @@ impl Builder<'_> {
         self.smp();
         let uuid = self.domain.uuid.ok_or_else(|| incomplete("the domain", "uuid"))?;
         self.option("-uuid", uuid.hyphenated());
+        self.firmware_tables();
         if self.domain.devices.graphics.is_empty() {
             self.option("-display", "none");
         }
@@ -54,12 +51,18 @@ impl Builder<'_> {
         let timers = domain.clock.as_ref().map_or(&[][..], |clock| &clock.timers);
         let hpet = rtc::timer(timers, TimerName::Hpet).and_then(|hpet| hpet.present).map(YesNo::is_yes);
         let hpet_is_property = self.capabilities.machine_has("hpet");
+        let smm = features.and_then(|features| features.smm.as_ref());
+        let interrupts = features.and_then(|features| features.ioapic).map(|ioapic| match ioapic {
+            IoApic::Kvm => "on",
+            IoApic::Qemu => "split",
+        });
         let serial_screen = domain.os.bios.as_ref().and_then(|bios| bios.use_serial) == Some(YesNo::Yes);
 
         let option = KeyValue::new(name)
             .switch("usb", false)
             .with_some("vmport", state(features.and_then(|features| features.vmport)))
-            .with_some("smm", state(features.and_then(|features| features.smm)))
+            .with_some("smm", state(smm.map(|smm| smm.state.unwrap_or(OnOff::On))))
+            .with_some("kernel_irqchip", interrupts)
             .switch("dump-guest-core", domain.memory.dump_core == Some(OnOff::On))
             .with("memory-backend", &ram)
             .with_some("hpet", hpet.filter(|_| hpet_is_property).map(on_off))
@@ -70,6 +73,24 @@ impl Builder<'_> {
             self.flag("-no-hpet");
         }
         Ok(ram)
+    }
+
+    fn accelerator(&mut self) {
+        let tcg = self.domain.features.as_ref().and_then(|features| features.tcg.as_ref());
+        let cache = tcg.and_then(|tcg| tcg.tb_cache).map(|size| size.kib.div_ceil(MIB_KIB));
+        let option = match self.domain.kind {
+            DomainKind::Qemu => KeyValue::new("tcg").with_some("tb-size", cache),
+            DomainKind::Kvm => KeyValue::new("kvm"),
+        };
+        self.option("-accel", option);
+    }
+
+    /// Memory that only system management mode sees.
+    fn smm_memory(&mut self) {
+        let smm = self.domain.features.as_ref().and_then(|features| features.smm.as_ref());
+        if let Some(size) = smm.and_then(|smm| smm.tseg) {
+            self.option("-global", format!("mch.extended-tseg-mbytes={}", size.mib));
+        }
     }
 
     fn cpu(&mut self) -> Result<(), CommandLineError> {
@@ -94,6 +115,7 @@ impl Builder<'_> {
         }
         option = self.cpu_clock(option);
         option = self.cpu_board(option);
+        option = hypervisor(self.domain.features.as_ref(), option);
         self.option("-cpu", cpu_shape(cpu, option));
         Ok(())
     }
@@ -124,7 +146,9 @@ impl Builder<'_> {
         let features = self.domain.features.as_ref();
         let eoi = features.and_then(|features| features.apic.as_ref()).and_then(|apic| apic.eoi);
         let pmu = features.and_then(|features| features.pmu);
+        let locks = features.and_then(|features| features.pvspinlock);
         option
+            .with_some("kvm-pv-unhalt", locks.map(|state| on_off(state.is_on())))
             .with_some("kvm-pv-eoi", eoi.map(|state| on_off(state.is_on())))
             .with_some("pmu", pmu.map(|state| on_off(state.is_on())))
     }
@@ -144,6 +168,43 @@ impl Builder<'_> {
                 .with("threads", topology.threads),
         };
         self.option("-smp", option);
+    }
+}
+
+/// What the guest is told of its hypervisor. Only what differs from QEMU's default is said.
+fn hypervisor(features: Option<&Features>, option: KeyValue) -> KeyValue {
+    let mut option = option;
+    if let Some(hyperv) = features.and_then(|features| features.hyperv.as_ref()) {
+        if hyperv.mode == Some(HyperVMode::Passthrough) {
+            option = option.switch("hv-passthrough", true);
+        }
+        for (name, state) in hyperv.switches() {
+            if state == Some(OnOff::On) {
+                option = option.switch(&hyperv_feature(name), true);
+            }
+        }
+        let locks = hyperv.spinlocks.as_ref().filter(|locks| locks.state.is_on());
+        let retries = locks.and_then(|locks| locks.retries).map(|retries| format!("0x{retries:x}"));
+        let vendor = hyperv.vendor_id.as_ref().filter(|vendor| vendor.state.is_on());
+        option = option
+            .with_some("hv-spinlocks", retries)
+            .with_some("hv-vendor-id", vendor.and_then(|vendor| vendor.value.as_deref()));
+    }
+    let Some(kvm) = features.and_then(|features| features.kvm.as_ref()) else { return option };
+    let on = |state: Option<OnOff>| (state == Some(OnOff::On)).then_some("on");
+    let off = |state: Option<OnOff>, when| (state == Some(when)).then_some("off");
+    option
+        .with_some("kvm", off(kvm.hidden, OnOff::On))
+        .with_some("kvm-hint-dedicated", on(kvm.hint_dedicated))
+        .with_some("kvm-poll-control", on(kvm.poll_control))
+        .with_some("kvm-pv-ipi", off(kvm.pv_ipi, OnOff::Off))
+}
+
+/// QEMU's name of an enlightenment.
+fn hyperv_feature(name: &str) -> String {
+    match name {
+        "tlbflush-extended" => "hv-tlbflush-ext".to_owned(),
+        name => format!("hv-{}", name.replace('_', "-")),
     }
 }
 

@@ -13,6 +13,7 @@ mod chardevs;
 mod controllers;
 mod disks;
 mod display;
+mod firmware_tables;
 mod interfaces;
 mod place;
 pub mod plug;
@@ -163,6 +164,7 @@ pub fn command_line(
     }
     line.balloon()?;
     line.rngs()?;
+    line.crash_dump();
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     line.option("-msg", "timestamp=on");
     Ok(line.out)

@@ -11,6 +11,7 @@ use ferry_domxml::clock::{Clock, ClockOffset};
 use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, VcpuPlacement};
 use ferry_domxml::disk::{Disk, DiskBus, DiskDevice, DiskDriver};
 use ferry_domxml::display::{Graphics, Listen, Video, VideoType};
+use ferry_domxml::features::HyperVMode;
 use ferry_domxml::input_device::{InputBus, InputType};
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::memory::Size;
@@ -49,6 +50,9 @@ pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
         domain.os.boot.push(BootDevice::Hd);
     }
     cpu(domain, capabilities);
+    if let Some(hyperv) = domain.features.as_mut().and_then(|features| features.hyperv.as_mut()) {
+        hyperv.mode.get_or_insert(HyperVMode::Custom);
+    }
     domain.clock.get_or_insert_with(|| Clock {
         offset: ClockOffset::Utc { reset: false },
         timers: Vec::new(),

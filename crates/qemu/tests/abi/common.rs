@@ -140,7 +140,9 @@ pub(crate) fn normal(argv: &[String]) -> Value {
             }
             "display" => push(&mut out, "opt", name, options(value, "type")),
             "vnc" => push(&mut out, "opt", name, options(value, "display")),
-            "boot" | "rtc" | "overcommit" | "smbios" => push(&mut out, "opt", name, options(value, "")),
+            "boot" | "rtc" | "overcommit" | "smbios" | "fw_cfg" => {
+                push(&mut out, "opt", name, options(value, ""))
+            }
             other => panic!("option -{other} is not known to the normal form"),
         }
     }

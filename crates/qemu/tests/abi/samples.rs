@@ -17,14 +17,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "disk"),
     ("cpu-numa1", "numa"),
     ("firmware-manual-efi", "loader"),
-    ("hyperv", "hyperv"),
     ("iothreads-disk", "iothread"),
     ("memory-hotplug", "maxMemory"),
     ("pstore-acpi-erst", "pstore"),
     ("tpm-emulator", "tpm"),
     ("vhost-vsock", "vsock"),
     ("virtio-options-disk-iommu", "iommu"),
-    ("vm-cloud-instance", "sysinfo"),
     ("vm-windows-uefi", "firmware"),
 ];
 
@@ -47,6 +45,7 @@ fn samples_become_what_stock_makes_of_them() {
     names.sort();
     assert!(names.len() >= 40, "only {} samples", names.len());
 
+    let (mut same, mut refused) = (0, 0);
     let mut failed = Vec::new();
     for name in &names {
         let read = |suffix: &str| std::fs::read_to_string(folder.join(format!("{name}{suffix}"))).ok();
@@ -69,10 +68,16 @@ fn samples_become_what_stock_makes_of_them() {
             (Verdict::Same | Verdict::Refused(_) | Verdict::Differs(_), _) => false,
         };
         println!("{name:32} {verdict}");
+        match verdict {
+            Verdict::Same => same += 1,
+            Verdict::Refused(_) => refused += 1,
+            Verdict::Differs(_) => {}
+        }
         if !ok {
             failed.push(name);
         }
     }
+    println!("{} samples: {same} the same, {refused} refused by name", names.len());
     assert!(failed.is_empty(), "not as expected: {failed:?}");
 }
 
@@ -105,6 +110,8 @@ fn sample(
     if let Err(refused) = domain.check_supported() {
         return Verdict::Refused(refused.to_string());
     }
+    // The daemon's choice.
+    domain.devices.emulator.get_or_insert("/usr/bin/qemu-system-x86_64".to_owned());
     if let Err(refused) = complete(&mut domain, capabilities, Origin::Define, &mut counted()) {
         return Verdict::Refused(refused.to_string());
     }

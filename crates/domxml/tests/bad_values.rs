@@ -1,0 +1,144 @@
+//! A wrong value in each element, and the error that its user reads: number and text, stock's where stock has one.
+//!
+//! A table of each place in the document.
+
+use ferry_domxml::Domain;
+
+/// What stands beside the devices, the number of the error on the wire, its text.
+const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
+    (
+        "<features><hyperv><relaxed state='x'/></hyperv></features>",
+        67,
+        "unsupported configuration: element 'features/hyperv/relaxed': <relaxed state='x'>",
+    ),
+    (
+        "<features><hyperv><vapic/></hyperv></features>",
+        27,
+        "XML error: Missing required attribute 'state' in element 'vapic'",
+    ),
+    (
+        "<features><hyperv><spinlocks state='on'/></hyperv></features>",
+        27,
+        "XML error: Missing required attribute 'retries' in element 'spinlocks'",
+    ),
+    (
+        "<features><hyperv><spinlocks state='on' retries='5'/></hyperv></features>",
+        27,
+        "XML error: HyperV spinlock retry count must be at least 4095",
+    ),
+    (
+        "<features><hyperv><vendor_id state='on' value='1234567890123'/></hyperv></features>",
+        27,
+        "XML error: HyperV vendor_id value must not be more than 12 characters.",
+    ),
+    (
+        "<features><hyperv><vendor_id state='on' value='a,b'/></hyperv></features>",
+        27,
+        "XML error: HyperV vendor_id value is invalid",
+    ),
+    (
+        "<features><hyperv><vendor_id state='on'/></hyperv></features>",
+        27,
+        "XML error: Missing required attribute 'value' in element 'vendor_id'",
+    ),
+    (
+        "<features><kvm><hidden state='x'/></kvm></features>",
+        67,
+        "unsupported configuration: element 'features/kvm/hidden': <hidden state='x'>",
+    ),
+    (
+        "<features><vmcoreinfo state='x'/></features>",
+        67,
+        "unsupported configuration: element 'features/vmcoreinfo': <vmcoreinfo state='x'>",
+    ),
+    (
+        "<features><ioapic driver='x'/></features>",
+        67,
+        "unsupported configuration: element 'features/ioapic': <ioapic driver='x'>",
+    ),
+    (
+        "<features><smm><tseg unit='KiB'>3000</tseg></smm></features>",
+        67,
+        "unsupported configuration: SMM TSEG size must be divisible by 1 MiB",
+    ),
+    (
+        "<sysinfo type='smbios'><bios><entry name='date'>2020</entry></bios></sysinfo>",
+        35,
+        "Invalid BIOS 'date' format",
+    ),
+    (
+        "<sysinfo type='smbios'><system><entry name='uuid'>x</entry></system></sysinfo>",
+        35,
+        "malformed <sysinfo> uuid element",
+    ),
+    (
+        "<uuid>58b7ef39-df32-4228-8b3d-78a3287f8e48</uuid><sysinfo type='smbios'><system>\
+         <entry name='uuid'>48b7ef39-df32-4228-8b3d-78a3287f8e49</entry></system></sysinfo>",
+        35,
+        "UUID mismatch between <uuid> and <sysinfo>",
+    ),
+    ("<sysinfo type='x'/>", 67, "unsupported configuration: element 'sysinfo': <sysinfo type='x'>"),
+    (
+        "<sysinfo type='smbios'><system><entry name='colour'>red</entry></system></sysinfo>",
+        67,
+        "unsupported configuration: element 'sysinfo/system/entry': <entry name='colour'>",
+    ),
+    (
+        "<features><hyperv mode='x'/></features>",
+        67,
+        "unsupported configuration: attribute 'features/hyperv/@mode' with value 'x'",
+    ),
+    ("<sysinfo/>", 27, "XML error: Missing required attribute 'type' in element 'sysinfo'"),
+    (
+        "<sysinfo type='fwcfg'><entry name='x'>v</entry></sysinfo>",
+        67,
+        "unsupported configuration: Invalid firmware name",
+    ),
+    (
+        "<sysinfo type='fwcfg'><entry name='opt/x'/></sysinfo>",
+        27,
+        "XML error: Firmware entry must have either value or 'file' attribute",
+    ),
+];
+
+/// What stands among the devices.
+const DEVICES: &[(&str, u32, &str)] = &[];
+
+/// What stands in `<os>`.
+const OS: &[(&str, u32, &str)] = &[
+    ("<smbios mode='sysinfo'/>", 27, "XML error: Domain 'a' sysinfo are not available"),
+    ("<smbios mode='x'/>", 67, "unsupported configuration: element 'os/smbios': <smbios mode='x'>"),
+    (
+        "<smbios mode='host'/>",
+        67,
+        "unsupported configuration: element 'os/smbios/@mode': the host's own tables are not read",
+    ),
+];
+
+#[test]
+fn a_wrong_value_is_refused() {
+    let mut wrong = Vec::new();
+    let beside = BESIDE_DEVICES.iter().map(|(text, code, error)| (domain("", text, ""), *code, *error));
+    let devices = DEVICES.iter().map(|(text, code, error)| (domain("", "", text), *code, *error));
+    let os = OS.iter().map(|(text, code, error)| (domain(text, "", ""), *code, *error));
+    for (text, code, expected) in beside.chain(devices).chain(os) {
+        let found = match Domain::parse(&text) {
+            Err(error) => (error.code(), error.to_string()),
+            // A word that no table has is kept, and refused by its path.
+            Ok(domain) => domain
+                .check_supported()
+                .map_or_else(|refused| (67, refused.to_string()), |()| (0, "nothing".to_owned())),
+        };
+        if found != (code, expected.to_owned()) {
+            wrong.push(format!("{text}\n  expected {code}: {expected}\n  found    {}: {}", found.0, found.1));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn domain(os: &str, beside: &str, devices: &str) -> String {
+    format!(
+        "<domain type='qemu'><name>a</name><memory>1048576</memory><vcpu>2</vcpu>\
+         <os><type machine='q35'>hvm</type>{os}</os>{beside}<devices>{devices}</devices></domain>"
+    )
+}
