@@ -12,6 +12,7 @@
 //! ```
 
 pub mod aftermath;
+pub mod bench;
 pub mod copying;
 pub mod events;
 pub mod faults;

@@ -1,114 +1,13 @@
-//! What people type at stock virsh besides moving guests: statistics, tuning, devices, media, the agent, the raw monitor.
+//! What people type at stock virsh besides moving guests: statistics, tuning, devices, media, the raw monitor.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::PathBuf;
+use std::fs;
 
-use ferry_testkit::cache::Cache;
 use ferry_testkit::deadline::wait_until;
-use ferry_testkit::guest::{Boot, Domain, LinuxImage, Port, Work};
-use ferry_testkit::serial::Serial;
-use ferry_testkit::tools::EMULATOR;
-use ferry_testkit::virsh::Virsh;
+use ferry_tests::bench::Bench;
 use ferry_tests::events::Events;
-use ferry_tests::{BOOT, Pair, SOON};
-
-/// Free places for what is plugged in later, a drive with a medium and one without, an agent's channel, a screen.
-const DEVICES: &str = "\
-    <controller type='pci' index='0' model='pcie-root'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='scsi' model='virtio-scsi'/>\
-    <disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><readonly/></disk>\
-    <interface type='user'><mac address='52:54:00:00:00:51'/><model type='virtio'/></interface>\
-    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
-    <video><model type='vga' vram='16384' heads='1' primary='yes'/></video>";
-
-struct Bench {
-    pair: Pair,
-    serial: Serial,
-}
-
-impl Bench {
-    /// A boot sector, which is up at once and lets go of nothing.
-    fn sector() -> Bench {
-        let pair = Pair::new(&Pair::distribution()).expect("two hosts");
-        let (domain, serial) = pair.sector("vm").expect("a guest");
-        // QEMU itself, which gives a guest exactly the memory that it is told to.
-        let domain = domain.device(DEVICES).emulator(pair.host(0).tool(EMULATOR));
-        let xml = pair.write("vm", &domain).expect("its definition");
-        pair.virsh(0).define_and_start("vm", &xml).expect("a start");
-        serial.wait_beats(50, SOON).expect("beats");
-        Bench { pair, serial }
-    }
-
-    /// Linux, which serves its devices.
-    fn linux() -> Bench {
-        let pair = Pair::new(&Pair::distribution()).expect("two hosts");
-        let (log, serial) = pair.listen("vm").expect("an ear");
-        let image = LinuxImage::ready(&Cache::open().expect("the cache")).expect("a Linux guest");
-        let work = Work { disk_mib: 0, ..Work::default() };
-        let domain = Domain::new("vm", Boot::Linux(image, work), Port::File(log));
-        let bridge = if pair.host(0).is_isolated() { domain.bridge("br0") } else { domain };
-        pair.start("vm", bridge.device(DEVICES)).expect("a start");
-        serial.wait_ready(BOOT).expect("Linux");
-        Bench { pair, serial }
-    }
-
-    fn virsh(&self) -> Virsh {
-        self.pair.virsh(0)
-    }
-
-    fn ok(&self, words: &[&str]) -> String {
-        let found = self.virsh().ok(words);
-        assert!(found.is_ok(), "{words:?}: {found:?}");
-        found.unwrap_or_default()
-    }
-
-    fn refused(&self, words: &[&str], text: &str) {
-        let found = self.virsh().fails(words);
-        assert!(found.is_ok(), "{words:?}: {found:?}");
-        let found = found.unwrap_or_default();
-        assert!(found.contains(text), "{words:?}: {found}");
-    }
-
-    /// An image of zeros that all hosts see.
-    fn image(&self, name: &str, mib: u64) -> String {
-        let path = self.file(name);
-        File::create(&path).and_then(|file| file.set_len(mib << 20)).expect("an image");
-        path.to_str().expect("a plain path").to_owned()
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.pair.lab().shared().join(name)
-    }
-
-    /// `domstats` and the like, as names and values.
-    fn stats(&self, words: &[&str]) -> BTreeMap<String, String> {
-        let text = self.ok(words);
-        let pairs = text.lines().filter_map(|line| line.trim().split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-    }
-
-    /// What the definition that runs has at `path`: elements with their tags, an attribute's value.
-    fn xml(&self, path: &str) -> String {
-        let found = self.ok(&["dumpxml", "vm", "--xpath", path]);
-        match found.trim().split_once("=\"") {
-            Some((_, value)) if path.contains('@') => value.trim_end_matches('"').to_owned(),
-            _ => found.trim().to_owned(),
-        }
-    }
-
-    fn has(&self, path: &str) -> bool {
-        let words = ["dumpxml", "vm", "--xpath", path];
-        self.virsh().run(words).is_ok_and(|output| output.success() && !output.stdout.trim().is_empty())
-    }
-}
+use ferry_tests::{BOOT, SOON};
 
 #[test]
 fn statistics_have_the_names_that_clients_pick_them_by() {
@@ -316,7 +215,14 @@ fn disks_and_cards_come_and_go_and_move_with_their_guest() {
     assert!(events.named("device-removed", "vm").contains(&"virtio-disk1".to_owned()));
     let nodes = bench.ok(&["qemu-monitor-command", "vm", "query-named-block-nodes"]);
     assert!(!nodes.contains("extra.img"), "{nodes}");
-    bench.ok(&["attach-disk", "vm", &extra, "vdb", "--live"]);
+    bench.ok(&["attach-disk", "vm", &extra, "vdb", "--live", "--alias", "ua-extra"]);
+    bench.refused(&["detach-device-alias", "vm", "ua-none", "--live"], "no device found with alias ua-none");
+    bench.ok(&["detach-device-alias", "vm", "ua-extra", "--live"]);
+    wait_until("the disk's end", SOON, || {
+        events.named("device-removed", "vm").contains(&"ua-extra".to_owned())
+    })
+    .unwrap();
+    assert!(!bench.has("//disk[target/@dev='vdb']"));
     bench.serial.verdict().whole().unwrap();
 }
 
@@ -380,42 +286,4 @@ fn media_are_changed_in_a_drive_that_stays() {
     assert!(!bench.has("//disk[@device='cdrom']/source"));
     let nodes = bench.ok(&["qemu-monitor-command", "vm", "query-named-block-nodes"]);
     assert!(!nodes.contains(".iso"), "{nodes}");
-}
-
-#[test]
-fn the_agent_answers_here_and_on_the_other_host() {
-    let bench = Bench::linux();
-    let connected = |virsh: &Virsh| {
-        let state = ["dumpxml", "vm", "--xpath", "//channel/target[@state='connected']"];
-        wait_until("the agent's channel", SOON, || virsh.run(state).is_ok_and(|found| found.success()))
-            .unwrap();
-    };
-    connected(&bench.virsh());
-    let pong = bench.ok(&["qemu-agent-command", "vm", r#"{"execute":"guest-ping"}"#]);
-    assert_eq!(pong.trim(), r#"{"return":{}}"#);
-    bench.refused(&["qemu-agent-command", "vm", r#"{"execute":"guest-exec"}"#], "has not been found");
-    assert!(bench.ok(&["domfsfreeze", "vm"]).contains("Froze 1 filesystem"));
-    assert!(bench.ok(&["domfsthaw", "vm"]).contains("Thawed 1 filesystem"));
-    assert!(bench.ok(&["domtime", "vm"]).starts_with("Time: "));
-    bench.ok(&["domtime", "vm", "--now"]);
-    assert!(bench.ok(&["guestinfo", "vm"]).contains("ferry-guest"));
-    assert!(bench.ok(&["domifaddr", "vm", "--source", "agent"]).contains("127.0.0.1"));
-    assert_eq!(bench.ok(&["vcpucount", "vm", "--guest"]), "1");
-
-    bench.ok(&["migrate", "vm", &bench.pair.uri(1), "--live", "--p2p", "--unsafe"]);
-    let there = bench.pair.virsh(1);
-    connected(&there);
-    there.ok(["qemu-agent-command", "vm", r#"{"execute":"guest-ping"}"#]).unwrap();
-    there.ok(["suspend", "vm"]).unwrap();
-    let refused = there.fails(["domtime", "vm"]).unwrap();
-    assert!(refused.contains("domain is not running"), "{refused}");
-}
-
-#[test]
-fn a_guest_without_an_agent_says_so() {
-    let pair = Pair::new(&Pair::distribution()).expect("two hosts");
-    let _serial = pair.boot_sector("vm").unwrap();
-    let virsh = pair.virsh(0);
-    let refused = virsh.fails(["domtime", "vm"]).unwrap();
-    assert!(refused.contains("QEMU guest agent is not configured"), "{refused}");
 }

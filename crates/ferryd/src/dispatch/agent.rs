@@ -6,13 +6,16 @@
 use std::path::Path;
 
 use ferry_domxml::chardev::{Backend, Channel, ChannelState, SocketMode};
+use ferry_domxml::memory::CpuSet;
+use ferry_domxml::model::Value as _;
 use ferry_qmp::commands::run::RtcResetReinjection;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
 use ferry_rpc::proto::{
-    DomainAuthorizedSshKeysGet, DomainAuthorizedSshKeysGetReply, DomainFsfreeze, DomainFsthaw,
-    DomainGetGuestVcpus, DomainGetGuestVcpusReply, DomainGetTime, DomainGetTimeReply, DomainRef,
-    DomainSetTime, DomainSetUserPassword, QemuDomainAgentCommand,
+    DomainAuthorizedSshKeysGet, DomainAuthorizedSshKeysGetReply, DomainAuthorizedSshKeysSet, DomainFsfreeze,
+    DomainFsthaw, DomainFstrim, DomainGetGuestVcpus, DomainGetGuestVcpusReply, DomainGetHostname,
+    DomainGetTime, DomainGetTimeReply, DomainRef, DomainSetGuestVcpus, DomainSetTime, DomainSetUserPassword,
+    QemuDomainAgentCommand,
 };
 use ferry_rpc::typed_param::TypedParam;
 use ferry_rpc::values::DomainState;
@@ -154,6 +157,37 @@ fn count(answer: &Value) -> Option<i32> {
     answer.as_i64().and_then(|count| i32::try_from(count).ok())
 }
 
+/// Tells the guest's disks which of their blocks are unused.
+pub(super) async fn trim(context: Context, call: DomainFstrim) -> Result<(), Error> {
+    accept_flags(call.flags, 0, "qemuDomainFSTrim")?;
+    if call.mount_point.is_some() {
+        let text = "Specifying mount point is not supported for now";
+        return Err(Error::of(ErrorCode::ARGUMENT_UNSUPPORTED, Origin::QEMU, text));
+    }
+    let view = context.view(&call.domain)?;
+    of(&view)?.run("guest-fstrim", json!({"minimum": call.minimum})).await.map(drop)
+}
+
+/// What the guest calls itself.
+pub(super) async fn hostname(context: Context, call: DomainGetHostname) -> Result<String, Error> {
+    /// `VIR_DOMAIN_GET_HOSTNAME_*`: from a lease of a network, from the agent.
+    const LEASE: u32 = 1;
+    const AGENT: u32 = 2;
+    accept_flags(call.flags, LEASE | AGENT, "qemuDomainGetHostname")?;
+    let view = context.view(&call.domain)?;
+    let missing = || {
+        let text = format!("no hostname found for domain {}", view.name);
+        Error::of(ErrorCode::NO_HOSTNAME, Origin::QEMU, text)
+    };
+    if call.flags & LEASE != 0 {
+        // No network is ours, so nobody here has given a name to a guest.
+        running(&view)?;
+        return Err(missing());
+    }
+    let answer = of(&view)?.run("guest-get-host-name", Value::Null).await?;
+    answer.get("host-name").and_then(Value::as_str).map(str::to_owned).ok_or_else(missing)
+}
+
 /// The guest's clock: seconds since 1970 and nanoseconds.
 pub(super) async fn time(context: Context, call: DomainGetTime) -> Result<DomainGetTimeReply, Error> {
     accept_flags(call.flags, 0, "qemuDomainGetTime")?;
@@ -214,6 +248,28 @@ pub(super) async fn ssh_keys(
     let keys = answer.get("keys").and_then(Value::as_array).ok_or_else(|| not_understood(command))?;
     let keys = keys.iter().filter_map(|key| key.as_str().map(str::to_owned)).take(2048).collect();
     Ok(DomainAuthorizedSshKeysGetReply { keys })
+}
+
+/// Puts keys in place of a user's, or adds them, or takes them away.
+pub(super) async fn set_ssh_keys(context: Context, call: DomainAuthorizedSshKeysSet) -> Result<(), Error> {
+    /// `VIR_DOMAIN_AUTHORIZED_SSH_KEYS_SET_*`.
+    const APPEND: u32 = 1;
+    const REMOVE: u32 = 2;
+    accept_flags(call.flags, APPEND | REMOVE, "qemuDomainAuthorizedSSHKeysSet")?;
+    let view = context.view(&call.domain)?;
+    let (command, arguments) = match call.flags {
+        REMOVE => ("guest-ssh-remove-authorized-keys", json!({"username": call.user, "keys": call.keys})),
+        0 | APPEND => {
+            let reset = call.flags & APPEND == 0;
+            let arguments = json!({"username": call.user, "keys": call.keys, "reset": reset});
+            ("guest-ssh-add-authorized-keys", arguments)
+        }
+        _ => {
+            let text = "keys are either added or taken away";
+            return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, text));
+        }
+    };
+    of(&view)?.run(command, arguments).await.map(drop)
 }
 
 /// One of the guest's processors, as the guest sees it.
@@ -288,12 +344,46 @@ pub(super) async fn set_vcpus(
             let text = "failed to set vcpus via guest agent: too few of them can be switched";
             Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)
         })?;
-    if switched.is_empty() {
+    let entries = switched.iter().map(|cpu| json!({"logical-id": cpu.id, "online": cpu.online})).collect();
+    set_states(&agent, entries).await
+}
+
+/// Has the guest use certain of its processors, or stop to.
+pub(super) async fn switch_vcpus(context: Context, call: DomainSetGuestVcpus) -> Result<(), Error> {
+    accept_flags(call.flags, 0, "qemuDomainSetGuestVcpus")?;
+    let chosen = CpuSet::parse(&call.cpumap).map_err(|_| {
+        let text = format!("Failed to parse bitmap '{}'", call.cpumap);
+        Error::of(ErrorCode::INVALID_ARG, Origin::NONE, text)
+    })?;
+    let view = context.view(&call.domain)?;
+    let agent = of(&view)?;
+    let known = guest_vcpus(&agent).await?;
+    let numbers = chosen.ranges().iter().flat_map(|&(first, last)| first..=last).map(u64::from);
+    let (mut entries, mut missing) = (Vec::new(), Vec::new());
+    for number in numbers {
+        match known.iter().find(|cpu| cpu.id == number) {
+            None => missing.push(number),
+            Some(cpu) if !call.online && !cpu.can_offline => {
+                let text = format!("vCPU {number} can't be offlined by the guest");
+                return Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text));
+            }
+            Some(cpu) if cpu.online == call.online => {}
+            Some(_) => entries.push(json!({"logical-id": number, "online": call.online})),
+        }
+    }
+    if !missing.is_empty() {
+        let text = format!("guest is missing vCPUs '{}'", number_list(missing.into_iter()));
+        return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, text));
+    }
+    set_states(&agent, entries).await
+}
+
+/// Switches processors to what each entry says.
+async fn set_states(agent: &Asked<'_>, entries: Vec<Value>) -> Result<(), Error> {
+    if entries.is_empty() {
         return Ok(());
     }
-    let number = switched.len();
-    let entries: Vec<Value> =
-        switched.iter().map(|cpu| json!({"logical-id": cpu.id, "online": cpu.online})).collect();
+    let number = entries.len();
     let answer = agent.run("guest-set-vcpus", json!({ "vcpus": entries })).await?;
     // The agent says how many it came to; what is left it refuses when it is asked again.
     if answer.as_u64() == u64::try_from(number).ok() {

@@ -4,8 +4,8 @@ use ferry_domxml::{Device, ParseError};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
 use ferry_rpc::proto::{
-    DomainAttachDevice, DomainAttachDeviceFlags, DomainDetachDevice, DomainDetachDeviceFlags, DomainRef,
-    DomainUpdateDeviceFlags,
+    DomainAttachDevice, DomainAttachDeviceFlags, DomainDetachDevice, DomainDetachDeviceAlias,
+    DomainDetachDeviceFlags, DomainRef, DomainUpdateDeviceFlags,
 };
 
 use super::Context;
@@ -33,6 +33,12 @@ pub(super) async fn detach(context: Context, call: DomainDetachDeviceFlags) -> R
 /// Out of a running guest.
 pub(super) async fn detach_plain(context: Context, call: DomainDetachDevice) -> Result<(), Error> {
     out(context, &call.domain, &call.xml, AffectFlags::LIVE).await
+}
+
+/// By the name that it has in the guest.
+pub(super) async fn detach_alias(context: Context, call: DomainDetachDeviceAlias) -> Result<(), Error> {
+    let affect = affect(call.flags.bits(), 0, "qemuDomainDetachDeviceAlias")?;
+    make(context, &call.domain, Change::DetachAlias(call.alias), affect).await
 }
 
 async fn out(context: Context, domain: &DomainRef, xml: &str, affect: AffectFlags) -> Result<(), Error> {

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use ferry_domxml::address::PciAddress;
-use ferry_domxml::{Disk, Interface};
+use ferry_domxml::address::{DriveAddress, PciAddress};
+use ferry_domxml::controller::ControllerType;
+use ferry_domxml::{Disk, DiskBus, Domain, Interface};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::{
     DomainFsinfo, DomainGetFsinfo, DomainGetFsinfoReply, DomainGetGuestInfo, DomainGetGuestInfoReply,
@@ -90,8 +91,8 @@ pub(super) async fn all(
             OS => system(&answer, &mut facts),
             TIMEZONE => timezone(&answer, &mut facts),
             HOSTNAME => facts.text("hostname".to_owned(), answer.get("host-name")),
-            FILESYSTEM => filesystems(&answer, &agent.live.domain.devices.disks, &mut facts),
-            DISKS => disks(&answer, &agent.live.domain.devices.disks, &mut facts),
+            FILESYSTEM => filesystems(&answer, &agent.live.domain, &mut facts),
+            DISKS => disks(&answer, &agent.live.domain, &mut facts),
             _ => interfaces(&answer, &mut facts),
         }
     }
@@ -142,7 +143,7 @@ fn timezone(answer: &Value, facts: &mut Facts) {
     }
 }
 
-fn filesystems(answer: &Value, own: &[Disk], facts: &mut Facts) {
+fn filesystems(answer: &Value, own: &Domain, facts: &mut Facts) {
     facts.count("fs.count".to_owned(), entries(answer).count());
     for (at, system) in entries(answer).enumerate() {
         facts.text(format!("fs.{at}.name"), system.get("name"));
@@ -163,7 +164,7 @@ fn filesystems(answer: &Value, own: &[Disk], facts: &mut Facts) {
     }
 }
 
-fn disks(answer: &Value, own: &[Disk], facts: &mut Facts) {
+fn disks(answer: &Value, own: &Domain, facts: &mut Facts) {
     facts.count("disk.count".to_owned(), entries(answer).count());
     for (at, disk) in entries(answer).enumerate() {
         facts.text(format!("disk.{at}.name"), disk.get("name"));
@@ -206,19 +207,39 @@ fn interfaces(answer: &Value, facts: &mut Facts) {
 }
 
 /// The disk of the definition that sits where the guest found one of its own.
-fn meant<'a>(found: &Value, disks: &'a [Disk]) -> Option<&'a Disk> {
+fn meant<'a>(found: &Value, own: &'a Domain) -> Option<&'a Disk> {
     let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64);
+    // An agent that does not know has numbers below zero there.
     let pci = found.get("pci-controller");
     let pci = pci.and_then(|pci| Some((number(pci, "bus")?, number(pci, "slot")?, number(pci, "function")?)));
     let at =
         |address: PciAddress| pci == Some((address.bus.into(), address.slot.into(), address.function.into()));
-    disks.iter().find(|disk| match disk.drive_address() {
+    own.devices.disks.iter().find(|disk| match disk.drive_address() {
         None => disk.info.pci().is_some_and(at),
         Some(drive) => {
             let place = |key, own: u32| number(found, key) == Some(own.into());
-            place("bus", drive.bus) && place("target", drive.target) && place("unit", drive.unit)
+            let controller = controller_address(own, disk.bus(), drive);
+            place("bus", drive.bus)
+                && place("target", drive.target)
+                && place("unit", drive.unit)
+                && (pci.is_none() || controller.is_none_or(at))
         }
     })
+}
+
+/// Where the controller is that a drive hangs on.
+fn controller_address(own: &Domain, bus: DiskBus, drive: DriveAddress) -> Option<PciAddress> {
+    let kind = match bus {
+        DiskBus::Ide => ControllerType::Ide,
+        DiskBus::Scsi => ControllerType::Scsi,
+        DiskBus::Sata => ControllerType::Sata,
+        DiskBus::Usb => ControllerType::Usb,
+        DiskBus::Fdc | DiskBus::Virtio => return None,
+    };
+    let mut controllers = own.devices.controllers.iter();
+    let controller =
+        controllers.find(|one| one.kind.controller_type() == kind && one.index == Some(drive.controller))?;
+    controller.info.pci()
 }
 
 /// The guest's file systems and the disks that they are on.
@@ -230,7 +251,7 @@ pub(super) async fn filesystems_of(
     let view = context.view(&call.domain)?;
     let agent = agent::of(&view)?;
     let answer = agent.run("guest-get-fsinfo", Value::Null).await?;
-    let own = &agent.live.domain.devices.disks;
+    let own = &agent.live.domain;
     let read = |system: &Value| {
         let text = |key: &str| system.get(key).and_then(Value::as_str).map(str::to_owned);
         let disks = system.get("disk").unwrap_or(&Value::Null);
@@ -335,7 +356,6 @@ fn in_arp(table: &str, card: &Interface) -> Option<DomainInterface> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ferry_domxml::Domain;
     use serde_json::json;
 
     fn names(facts: &Facts) -> Vec<&str> {
@@ -367,11 +387,15 @@ mod tests {
             <disk type='file'><source file='/a'/><target dev='vda' bus='virtio'/>\
             <address type='pci' domain='0' bus='0' slot='5' function='0'/></disk>\
             <disk type='file'><source file='/b'/><target dev='sda' bus='scsi'/>\
-            <address type='drive' controller='0' bus='0' target='0' unit='1'/></disk></devices></domain>";
-        let own = Domain::parse(xml).unwrap().devices.disks;
+            <address type='drive' controller='0' bus='0' target='0' unit='0'/></disk>\
+            <controller type='scsi' index='0' model='virtio-scsi'>\
+            <address type='pci' domain='0' bus='0' slot='6' function='0'/></controller></devices></domain>";
+        let mut own = Domain::parse(xml).unwrap();
+        // The order must not matter.
+        own.devices.disks.reverse();
         let virtio = json!({"bus-type": "virtio", "bus": 0, "target": 0, "unit": 0,
                             "pci-controller": {"domain": 0, "bus": 0, "slot": 5, "function": 0}});
-        let scsi = json!({"bus-type": "scsi", "bus": 0, "target": 0, "unit": 1});
+        let scsi = json!({"bus-type": "scsi", "bus": 0, "target": 0, "unit": 0});
         assert_eq!(meant(&virtio, &own).unwrap().target.dev, "vda");
         assert_eq!(meant(&scsi, &own).unwrap().target.dev, "sda");
         assert!(meant(&json!({"bus": 3}), &own).is_none());

@@ -39,6 +39,8 @@ pub(crate) enum Change {
     Attach(Device),
     /// A device less.
     Detach(Device),
+    /// A device less, by the name that it has in the guest. The asker does not wait for the guest.
+    DetachAlias(String),
     /// A device in another form. `force` takes out a medium that the guest has locked in.
     Update { device: Device, force: bool },
 }
@@ -86,6 +88,7 @@ impl Driver {
                 Change::Update { device, force } => self.update(device, force, affected).await,
                 // The guest has a word in it, and so this one is answered later.
                 Change::Detach(device) => return self.detach(device, affected, reply).await,
+                Change::DetachAlias(alias) => self.detach_alias(&alias, affected).await,
             },
         };
         self.answer(reply, outcome);

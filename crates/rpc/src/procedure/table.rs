@@ -179,6 +179,7 @@ procedures! {
     Remote 272 DomainSnapshotHasMetadata = domain_snapshot_has_metadata, Low, None, [read];
     Remote 273 ConnectListAllDomains = connect_list_all_domains, High, None, [read];
     Remote 274 DomainListAllSnapshots = domain_list_all_snapshots, High, None, [read];
+    Remote 277 DomainGetHostname = domain_get_hostname, Low, None, [write DOMAIN "virDomainGetHostname"];
     Remote 280 DomainGetEmulatorPinInfo = domain_get_emulator_pin_info, Low, None, [read];
     Remote 281 ConnectListAllStoragePools = connect_list_all_storage_pools, High, None, [read];
     Remote 282 StoragePoolListAllVolumes = storage_pool_list_all_volumes, High, None, [read];
@@ -190,6 +191,7 @@ procedures! {
     Remote 289 NodeGetMemoryParameters = node_get_memory_parameters, Low, None, [read];
     Remote 290 DomainBlockCommit = domain_block_commit, Low, None, [write DOMAIN "virDomainBlockCommit"];
     Remote 293 NodeGetCpuMap = node_get_cpu_map, Low, None, [read];
+    Remote 294 DomainFstrim = domain_fstrim, Low, None, [write DOMAIN "virDomainFSTrim"];
     Remote 298 DomainGetJobStats = domain_get_job_stats, Low, None, [read];
     Remote 299 DomainMigrateGetCompressionCache = domain_migrate_get_compression_cache, Low, None, [read];
     Remote 300 DomainMigrateSetCompressionCache = domain_migrate_set_compression_cache, Low, None, [write DOMAIN "virDomainMigrateSetCompressionCache"];
@@ -253,6 +255,7 @@ procedures! {
     Remote 369 ConnectStoragePoolEventDeregisterAny = connect_storage_pool_event_deregister_any, High, None, [read];
     Remote 370 StoragePoolEventLifecycle = storage_pool_event_lifecycle, Low, None, [event];
     Remote 371 DomainGetGuestVcpus = domain_get_guest_vcpus, Low, None, [write DOMAIN "virDomainGetGuestVcpus"];
+    Remote 372 DomainSetGuestVcpus = domain_set_guest_vcpus, Low, None, [write DOMAIN "virDomainSetGuestVcpus"];
     Remote 373 StoragePoolEventRefresh = storage_pool_event_refresh, Low, None, [event];
     Remote 374 ConnectNodeDeviceEventRegisterAny = connect_node_device_event_register_any, High, None, [read];
     Remote 375 ConnectNodeDeviceEventDeregisterAny = connect_node_device_event_deregister_any, High, None, [read];
@@ -265,6 +268,7 @@ procedures! {
     Remote 387 DomainMigrateGetMaxDowntime = domain_migrate_get_max_downtime, Low, None, [read];
     Remote 388 DomainManagedSaveGetXmlDesc = domain_managed_save_get_xml_desc, Low, None, [read];
     Remote 390 DomainSetLifecycleAction = domain_set_lifecycle_action, Low, None, [write DOMAIN "virDomainSetLifecycleAction"];
+    Remote 392 DomainDetachDeviceAlias = domain_detach_device_alias, Low, None, [write DOMAIN "virDomainDetachDeviceAlias"];
     Remote 393 ConnectCompareHypervisorCpu = connect_compare_hypervisor_cpu, Low, None, [write DOMAIN "virConnectCompareHypervisorCPU"];
     Remote 394 ConnectBaselineHypervisorCpu = connect_baseline_hypervisor_cpu, Low, None, [write DOMAIN "virConnectBaselineHypervisorCPU"];
     Remote 395 NodeGetSevInfo = node_get_sev_info, Low, None, [write DOMAIN "virNodeGetSEVInfo"];
@@ -277,6 +281,7 @@ procedures! {
     Remote 422 DomainBackupGetXmlDesc = domain_backup_get_xml_desc, High, None, [read];
     Remote 423 DomainEventMemoryFailure = domain_event_memory_failure, Low, None, [event];
     Remote 424 DomainAuthorizedSshKeysGet = domain_authorized_ssh_keys_get, Low, None, [write DOMAIN "virDomainAuthorizedSSHKeysGet"];
+    Remote 425 DomainAuthorizedSshKeysSet = domain_authorized_ssh_keys_set, Low, None, [write DOMAIN "virDomainAuthorizedSSHKeysSet"];
     Remote 426 DomainGetMessages = domain_get_messages, Low, None, [read];
     Remote 427 DomainStartDirtyRateCalc = domain_start_dirty_rate_calc, Low, None, [write DOMAIN "virDomainStartDirtyRateCalc"];
     Remote 438 DomainEventMemoryDeviceSizeChange = domain_event_memory_device_size_change, Low, None, [event];

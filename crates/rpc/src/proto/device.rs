@@ -28,6 +28,12 @@ calls! {
         flags: AffectFlags,
     } -> ();
 
+    DomainDetachDeviceAlias {
+        domain: DomainRef,
+        alias: String,
+        flags: AffectFlags,
+    } -> ();
+
     DomainUpdateDeviceFlags {
         domain: DomainRef,
         xml: String,

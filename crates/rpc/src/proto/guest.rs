@@ -8,6 +8,18 @@ use super::DomainRef;
 use crate::typed_param::TypedParam;
 
 calls! {
+    DomainGetHostname {
+        domain: DomainRef,
+        flags: u32,
+    } -> String;
+
+    DomainFstrim {
+        domain: DomainRef,
+        mount_point: Option<String>,
+        minimum: u64,
+        flags: u32,
+    } -> ();
+
     DomainFsfreeze {
         domain: DomainRef,
         mountpoints: Vec<String> as Array<256>,
@@ -66,6 +78,21 @@ calls! {
         user: String,
         flags: u32,
     } -> DomainAuthorizedSshKeysGetReply;
+
+    DomainAuthorizedSshKeysSet {
+        domain: DomainRef,
+        user: String,
+        keys: Vec<String> as Array<2048>,
+        flags: u32,
+    } -> ();
+
+    /// Processors as `0-3,7`.
+    DomainSetGuestVcpus {
+        domain: DomainRef,
+        cpumap: String,
+        online: bool,
+        flags: u32,
+    } -> ();
 }
 
 parts! {

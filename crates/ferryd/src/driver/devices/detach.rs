@@ -52,6 +52,28 @@ impl Driver {
         }
     }
 
+    /// Has a device taken out; that it is gone an event tells.
+    pub(in crate::driver) async fn detach_alias(
+        &mut self,
+        alias: &str,
+        affected: Affected,
+    ) -> Result<(), Error> {
+        let live = self.live_copy(affected);
+        let config = self.config_copy(affected);
+        for domain in live.iter().chain(&config) {
+            if named(domain, alias).is_none() {
+                return Err(refuse::internal(&format!("no device found with alias {alias}")));
+            }
+        }
+        if let Some(device) = live.as_ref().and_then(|live| named(live, alias)) {
+            self.ask_for(&device, Affected { live: true, config: false }).await?;
+        }
+        match config.as_ref().and_then(|config| named(config, alias)) {
+            Some(device) => self.forget_kept(&device, true).await,
+            None => Ok(()),
+        }
+    }
+
     /// Asks the guest, through QEMU, to let a device go; `None` when only the kept definition is meant.
     async fn ask_for(&self, device: &Device, affected: Affected) -> Result<Option<String>, Error> {
         // What cannot be taken out of the definition is not taken out of the guest.
@@ -137,6 +159,15 @@ impl Driver {
             self.answer(reply, outcome);
         }
     }
+}
+
+/// The device with this name.
+fn named(domain: &Domain, alias: &str) -> Option<Device> {
+    let is = |name: &Option<String>| name.as_deref() == Some(alias);
+    let disk = domain.devices.disks.iter().find(|disk| is(&disk.info.alias));
+    let card = domain.devices.interfaces.iter().find(|card| is(&card.info.alias));
+    let disk = disk.map(|disk| Device::Disk(Box::new(disk.clone())));
+    disk.or_else(|| card.map(|card| Device::Interface(Box::new(card.clone()))))
 }
 
 /// The name of a device of the running guest, when it is one that can go.
