@@ -3,8 +3,9 @@
 //! Error texts are those that stock shows. What depends on QEMU or the host is the `qemu` crate's to say.
 
 mod firmware;
+mod threads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::reader::shorten;
 use crate::{Disk, DiskDevice, Domain, ParseError};
@@ -13,6 +14,7 @@ use crate::{Disk, DiskDevice, Domain, ParseError};
 pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
     name(&domain.name)?;
     vcpus(domain)?;
+    threads::check(domain)?;
     firmware::check(domain)?;
     disks(&domain.devices.disks)?;
     boot_order(domain)
@@ -28,6 +30,18 @@ fn unsupported(text: impl Into<String>) -> Result<(), ParseError> {
 
 fn detail(text: impl Into<String>) -> Result<(), ParseError> {
     Err(ParseError::Detail(text.into()))
+}
+
+/// The first value that occurs a second time.
+fn repeated<T: Ord + Copy>(values: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    values.into_iter().find(|value| !seen.insert(*value))
+}
+
+/// A number that must not be 0.
+fn zero(attribute: &str, element: &str) -> ParseError {
+    let value = "0".to_owned();
+    ParseError::InvalidAttribute { attribute: attribute.to_owned(), element: element.to_owned(), value }
 }
 
 fn name(name: &str) -> Result<(), ParseError> {

@@ -225,6 +225,7 @@ impl Value for HexByte {
 
 element! {
     /// `<driver>` of a controller.
+    #[derive(Default)]
     pub struct ControllerDriver {
         /// Request queues.
         queues: Option<u32> => Attr("queues"),
@@ -232,6 +233,12 @@ element! {
         cmd_per_lun: Option<u32> => Attr("cmd_per_lun"),
         /// Sectors per request.
         max_sectors: Option<u32> => Attr("max_sectors"),
+        /// Whether a thread of its own waits for the guest's requests.
+        ioeventfd: Option<crate::model::OnOff> => Attr("ioeventfd"),
+        /// The thread that serves it.
+        iothread: Option<u32> => Attr("iothread"),
+        /// What all virtio devices take.
+        virtio: crate::virtio::VirtioOptions => Flatten(),
     }
 }
 

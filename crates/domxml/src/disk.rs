@@ -3,6 +3,7 @@
 use crate::address::{Address, DeviceInfo};
 use crate::model::{OnOff, element, values};
 use crate::storage::{BackingStore, ImageFormat, Source};
+use crate::virtio::VirtioOptions;
 
 element! {
     /// A drive.
@@ -181,6 +182,7 @@ values! {
 
 element! {
     /// `<driver>` of a disk.
+    #[derive(Default)]
     pub struct DiskDriver {
         /// Back end, `qemu`.
         name: Option<String> => Attr("name"),
@@ -194,14 +196,43 @@ element! {
         rerror_policy: Option<ErrorPolicy> => Attr("rerror_policy"),
         /// How QEMU submits requests.
         io: Option<IoMode> => Attr("io"),
+        /// Whether a thread of its own waits for the guest's requests.
+        ioeventfd: Option<OnOff> => Attr("ioeventfd"),
+        /// Whether guest and QEMU spare each other notifications.
+        event_idx: Option<OnOff> => Attr("event_idx"),
         /// Whether discard requests reach the image.
         discard: Option<Discard> => Attr("discard"),
+        /// The thread that serves it.
+        iothread: Option<u32> => Attr("iothread"),
         /// What becomes of written zeroes.
         detect_zeroes: Option<DetectZeroes> => Attr("detect_zeroes"),
         /// Number of virtio queues.
         queues: Option<u32> => Attr("queues"),
         /// Length of a virtio queue, a power of two.
         queue_size: Option<u32> => Attr("queue_size"),
+        /// What all virtio devices take.
+        virtio: VirtioOptions => Flatten(),
+        /// The threads that serve it, instead of one.
+        iothreads: Option<DiskIoThreads> => Child("iothreads"),
+    }
+}
+
+element! {
+    /// `<iothreads>` of a disk.
+    #[derive(Default)]
+    pub struct DiskIoThreads {
+        /// The threads.
+        threads: Vec<DiskIoThread> => Child("iothread"),
+    }
+}
+
+element! {
+    /// One thread that serves a disk.
+    pub struct DiskIoThread {
+        /// Its number.
+        id: u32 => Attr("id"),
+        /// Queues of the disk that it serves. None anywhere: they are spread over the threads.
+        queues: Vec<u32> => ChildAttr("queue", "id"),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::ParseError;
 use crate::address::DeviceInfo;
 use crate::model::{Child, Flatten, Input, Model, Output, Refusal, Rest, YesNo, element, read, values};
+use crate::virtio::VirtioDriver;
 
 /// A way to look at the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,8 @@ values! {
 element! {
     /// `<video>`: a graphics card.
     pub struct Video {
+        /// What all virtio devices take.
+        driver: Option<VirtioDriver> => Child("driver"),
         /// Model and its memory.
         model: VideoModel => Child("model"),
         /// Alias and address.

@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::cpu::{Cpu, Vcpus};
 use crate::devices::Devices;
 use crate::features::{Features, PowerManagement};
+use crate::iothreads::{DefaultIoThread, IoThreadIds};
 use crate::memory::{Memory, Size};
 use crate::metadata::{Metadata, settle_namespaces};
 use crate::model::{Model, Output, Refusal, element, read, values};
@@ -38,6 +39,12 @@ element! {
         current_memory: Option<Size> => Child("currentMemory"),
         /// Number of processors.
         vcpus: Vcpus => ChildOrDefault("vcpu"),
+        /// How many threads serve disks.
+        iothreads: Option<u32> => TextChild("iothreads"),
+        /// Those of them that the definition says more of.
+        iothread_ids: Option<IoThreadIds> => Child("iothreadids"),
+        /// QEMU's main loop.
+        default_iothread: Option<DefaultIoThread> => Child("defaultiothread"),
         /// What the firmware is told about the machine.
         sysinfos: Vec<Sysinfo> => Child("sysinfo"),
         /// What boots.
@@ -165,6 +172,16 @@ impl Domain {
             false => self,
         };
         write_document(&domain.open(options))
+    }
+
+    /// Numbers of the threads for disks: those that are listed, then the lowest free ones up to the count.
+    pub fn iothread_numbers(&self) -> Vec<u32> {
+        let listed = self.iothread_ids.iter().flat_map(|ids| &ids.threads).map(|thread| thread.id);
+        let mut numbers: Vec<u32> = listed.collect();
+        let taken: std::collections::BTreeSet<u32> = numbers.iter().copied().collect();
+        let missing = (self.iothreads.unwrap_or(0) as usize).saturating_sub(numbers.len());
+        numbers.extend((1..).filter(|number| !taken.contains(number)).take(missing));
+        numbers
     }
 
     /// The element that is about to be written.

@@ -2,6 +2,7 @@
 
 use crate::address::DeviceInfo;
 use crate::model::{element, values};
+use crate::virtio::VirtioDriver;
 
 element! {
     /// An input device.
@@ -10,6 +11,8 @@ element! {
         kind: InputType => Attr("type"),
         /// What it is plugged into. `None`: ps2 for mouse and keyboard, usb for a tablet.
         bus: Option<InputBus> => Attr("bus"),
+        /// What all virtio devices take.
+        driver: Option<VirtioDriver> => Child("driver"),
         /// Alias and address.
         info: DeviceInfo => Flatten(),
     }

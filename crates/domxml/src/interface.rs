@@ -1,7 +1,8 @@
 //! `<interface>`: a network card and what it is plugged into on the host.
 
 use crate::address::{DeviceInfo, Rom};
-use crate::model::{Flatten, Input, Mac, Output, Refusal, Rest, element, values};
+use crate::model::{Flatten, Input, Mac, OnOff, Output, Refusal, Rest, element, values};
+use crate::virtio::VirtioOptions;
 
 element! {
     /// A network card.
@@ -109,15 +110,78 @@ impl InterfaceModel {
 
 element! {
     /// `<driver>` of an interface.
+    #[derive(Default)]
     pub struct InterfaceDriver {
         /// Who moves the packets.
         name: Option<InterfaceBackend> => Attr("name"),
+        /// When packets that the guest sends go out.
+        tx_mode: Option<TxMode> => Attr("txmode"),
+        /// Whether a thread of its own waits for the guest's requests.
+        ioeventfd: Option<OnOff> => Attr("ioeventfd"),
+        /// Whether guest and QEMU spare each other notifications.
+        event_idx: Option<OnOff> => Attr("event_idx"),
         /// Queue pairs.
         queues: Option<u32> => Attr("queues"),
         /// Length of a receive queue, a power of two of 256..=1024.
         rx_queue_size: Option<u32> => Attr("rx_queue_size"),
         /// Length of a transmit queue, a power of two of 256..=1024.
         tx_queue_size: Option<u32> => Attr("tx_queue_size"),
+        /// Whether packets are spread over queues by a hash.
+        rss: Option<OnOff> => Attr("rss"),
+        /// Whether the guest is told the hash.
+        rss_hash_report: Option<OnOff> => Attr("rss_hash_report"),
+        /// What all virtio devices take.
+        virtio: VirtioOptions => Flatten(),
+        /// Work that the host's side may do for the guest.
+        host: Option<Offloads> => Child("host"),
+        /// Work that the guest may be left with.
+        guest: Option<Offloads> => Child("guest"),
+    }
+}
+
+element! {
+    /// `<host>` and `<guest>` of a card's driver: work that is left to the other side.
+    #[derive(Default)]
+    pub struct Offloads {
+        /// Checksums.
+        csum: Option<OnOff> => Attr("csum"),
+        /// Segmentation of any kind (host).
+        gso: Option<OnOff> => Attr("gso"),
+        /// TCP segmentation, IPv4.
+        tso4: Option<OnOff> => Attr("tso4"),
+        /// TCP segmentation, IPv6.
+        tso6: Option<OnOff> => Attr("tso6"),
+        /// TCP segmentation with congestion notification.
+        ecn: Option<OnOff> => Attr("ecn"),
+        /// UDP fragmentation.
+        ufo: Option<OnOff> => Attr("ufo"),
+        /// Packets over several buffers (host).
+        mrg_rxbuf: Option<OnOff> => Attr("mrg_rxbuf"),
+    }
+}
+
+impl Offloads {
+    /// Every switch by its name.
+    pub fn switches(&self) -> [(&'static str, Option<OnOff>); 7] {
+        [
+            ("csum", self.csum),
+            ("gso", self.gso),
+            ("tso4", self.tso4),
+            ("tso6", self.tso6),
+            ("ecn", self.ecn),
+            ("ufo", self.ufo),
+            ("mrg_rxbuf", self.mrg_rxbuf),
+        ]
+    }
+}
+
+values! {
+    /// When packets that the guest sends go out.
+    pub enum TxMode {
+        /// at once
+        Iothread = "iothread",
+        /// after a while, or when many wait
+        Timer = "timer",
     }
 }
 

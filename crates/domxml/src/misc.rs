@@ -2,6 +2,7 @@
 
 use crate::address::DeviceInfo;
 use crate::model::{Input, Model, OnOff, Output, Refusal, element, values};
+use crate::virtio::VirtioDriver;
 
 element! {
     /// `<memballoon>`: takes memory back from the guest.
@@ -16,6 +17,8 @@ element! {
         stats_period_s: Option<u32> => ChildAttr("stats", "period"),
         /// Alias and address.
         info: DeviceInfo => Flatten(),
+        /// What all virtio devices take.
+        driver: Option<VirtioDriver> => Child("driver"),
     }
 }
 
@@ -42,6 +45,8 @@ element! {
         rate: Option<RngRate> => Child("rate"),
         /// Where they come from.
         backend: RngBackend => Child("backend"),
+        /// What all virtio devices take.
+        driver: Option<VirtioDriver> => Child("driver"),
         /// Alias and address.
         info: DeviceInfo => Flatten(),
     }

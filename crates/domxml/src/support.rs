@@ -116,6 +116,13 @@ fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
             return refuse(format!("devices/disk[{}]/{}", index + 1, refused.path), refused.reason);
         }
     }
+    for (index, interface) in domain.devices.interfaces.iter().enumerate() {
+        let guest = interface.driver.as_ref().and_then(|driver| driver.guest.as_ref());
+        if guest.is_some_and(|guest| guest.gso.is_some() || guest.mrg_rxbuf.is_some()) {
+            let path = format!("devices/interface[{}]/driver/guest", index + 1);
+            return refuse(path, "gso and mrg_rxbuf are the host's");
+        }
+    }
     for (index, controller) in domain.devices.controllers.iter().enumerate() {
         if controller.pcihole64.is_some() {
             let path = format!("devices/controller[{}]/pcihole64", index + 1);
@@ -250,8 +257,8 @@ mod tests {
         refused(
             "",
             "<disk><source file='/a'/><target dev='vda'/></disk>\
-             <disk><driver name='qemu' iothread='1'/><source file='/b'/><target dev='vdb'/></disk>",
-            "attribute 'devices/disk[2]/driver/@iothread' with value '1'",
+             <disk><driver name='qemu' copy_on_read='on'/><source file='/b'/><target dev='vdb'/></disk>",
+            "attribute 'devices/disk[2]/driver/@copy_on_read' with value 'on'",
         );
         refused(
             "",

@@ -81,6 +81,21 @@ const SOURCE: &str = "
 /// Part of the source, what stands there in the target, and the error.
 const NOTICED: &[(&str, &str, &str)] = &[
     (
+        "cache='none' queues='2'",
+        "queues='2' packed='on'",
+        "Target device packed option 'on' does not match source 'none'",
+    ),
+    (
+        "<driver queues='2' rx",
+        "<driver iommu='on' queues='2' rx",
+        "Target device iommu option 'on' does not match source 'none'",
+    ),
+    (
+        "<driver queues='2' rx",
+        "<driver rss='on' queues='2' rx",
+        "Target network card rss 'on' does not match source 'none'",
+    ),
+    (
         "<relaxed state='on'/>",
         "<relaxed state='on'/><vapic state='on'/>",
         "State of feature 'hyperv' differs: source: 'relaxed=on', destination: 'relaxed=on,vapic=on'",

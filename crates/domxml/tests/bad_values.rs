@@ -88,6 +88,33 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
         67,
         "unsupported configuration: attribute 'features/hyperv/@mode' with value 'x'",
     ),
+    ("<iothreads>-1</iothreads>", 27, "XML error: Invalid value '-1' for element 'iothreads'"),
+    ("<iothreads>100000</iothreads>", 27, "XML error: invalid iothreads count '100000'"),
+    (
+        "<iothreadids><iothread id='0'/></iothreadids>",
+        27,
+        "XML error: Invalid value for attribute 'id' in element 'iothread': '0'.",
+    ),
+    (
+        "<iothreadids><iothread id='3'/><iothread id='3'/></iothreadids>",
+        27,
+        "XML error: duplicate iothread id '3' found",
+    ),
+    (
+        "<iothreadids><iothread id='3' thread_pool_min='4' thread_pool_max='3'/></iothreadids>",
+        27,
+        "XML error: thread_pool_min must not be greater than thread_pool_max",
+    ),
+    (
+        "<iothreadids><iothread id='3'><poll max='x'/></iothread></iothreadids>",
+        27,
+        "XML error: Invalid value for attribute 'max' in element 'poll': 'x'.",
+    ),
+    (
+        "<defaultiothread thread_pool_max='x'/>",
+        27,
+        "XML error: Invalid value for attribute 'thread_pool_max' in element 'defaultiothread': 'x'.",
+    ),
     ("<sysinfo/>", 27, "XML error: Missing required attribute 'type' in element 'sysinfo'"),
     (
         "<sysinfo type='fwcfg'><entry name='x'>v</entry></sysinfo>",
@@ -102,7 +129,56 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
 ];
 
 /// What stands among the devices.
-const DEVICES: &[(&str, u32, &str)] = &[];
+const DEVICES: &[(&str, u32, &str)] = &[
+    (
+        "<disk><driver iothread='0'/><source file='/a'/><target dev='vda'/></disk>",
+        27,
+        "XML error: Invalid value for attribute 'iothread' in element 'driver': '0'.",
+    ),
+    (
+        "<disk><driver><iothreads/></driver><source file='/a'/><target dev='vda'/></disk>",
+        67,
+        "unsupported configuration: disk 'vda' has an empty iothread mapping",
+    ),
+    (
+        "<disk><driver><iothreads><iothread id='1'><queue id='0'/></iothread></iothreads></driver>\
+         <source file='/a'/><target dev='vda'/></disk>",
+        67,
+        "unsupported configuration: disk 'vda' names queues of iothreads and not how many queues it has",
+    ),
+    (
+        "<disk><driver queues='2'><iothreads><iothread id='1'><queue id='0'/></iothread></iothreads></driver>\
+         <source file='/a'/><target dev='vda'/></disk>",
+        67,
+        "unsupported configuration: the iothread mapping of disk 'vda' does not cover every queue",
+    ),
+    (
+        "<disk><driver queues='2'><iothreads><iothread id='1'><queue id='2'/></iothread></iothreads></driver>\
+         <source file='/a'/><target dev='vda'/></disk>",
+        27,
+        "XML error: queue '2' is not one of the 2 queues of disk 'vda'",
+    ),
+    (
+        "<disk><driver iommu='x'/><source file='/a'/><target dev='vda'/></disk>",
+        67,
+        "unsupported configuration: attribute 'devices/disk/driver/@iommu' with value 'x'",
+    ),
+    (
+        "<interface type='user'><model type='virtio'/><driver txmode='x'/></interface>",
+        67,
+        "unsupported configuration: attribute 'devices/interface/driver/@txmode' with value 'x'",
+    ),
+    (
+        "<interface type='user'><model type='virtio'/><driver><guest gso='on'/></driver></interface>",
+        67,
+        "unsupported configuration: element 'devices/interface[1]/driver/guest': gso and mrg_rxbuf are the host's",
+    ),
+    (
+        "<memballoon model='virtio'><driver packed='x'/></memballoon>",
+        67,
+        "unsupported configuration: attribute 'devices/memballoon/driver/@packed' with value 'x'",
+    ),
+];
 
 /// What stands in `<os>`.
 const OS: &[(&str, u32, &str)] = &[

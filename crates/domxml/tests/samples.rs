@@ -83,12 +83,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "devices/disk[3]"),
     ("cpu-numa1", "cpu/numa"),
     ("firmware-manual-efi", "os/loader"),
-    ("iothreads-disk", "iothreads"),
     ("memory-hotplug", "maxMemory"),
     ("pstore-acpi-erst", "devices/pstore"),
     ("tpm-emulator", "devices/tpm"),
     ("vhost-vsock", "devices/vsock"),
-    ("virtio-options-disk-iommu", "devices/disk[1]/driver"),
     ("vm-windows-uefi", "os"),
 ];
 

@@ -4,6 +4,8 @@
 //! caller gets a sentence and not QEMU's last words. The texts are stock's where stock has one. Elements that
 //! the model does not know, and contradictions within the XML, are refused by `ferry_domxml`.
 
+mod virtio;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferry_domxml::address::DeviceInfo;
@@ -97,6 +99,12 @@ pub enum ValidateError {
     /// A disk that cannot be what it is called.
     #[error("unsupported configuration: {0}")]
     Disk(String),
+    /// An option that only virtio devices have.
+    #[error("unsupported configuration: {0} driver option is only supported for virtio devices")]
+    VirtioOption(&'static str),
+    /// A thread that a device is to have and that is not there.
+    #[error("unsupported configuration: {0}")]
+    Thread(String),
     /// Two devices of one name.
     #[error("unsupported configuration: non unique alias detected: {0}")]
     Alias(String),
@@ -125,6 +133,8 @@ pub fn validate(domain: &Domain, capabilities: &Capabilities) -> Result<(), Vali
     board(domain, capabilities)?;
     bios(domain)?;
     disks(domain)?;
+    virtio::options(domain)?;
+    virtio::threads(domain, capabilities)?;
     aliases(domain)?;
     display(domain)?;
     usb(domain)?;

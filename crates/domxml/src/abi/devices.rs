@@ -3,28 +3,43 @@
 use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
 use crate::{
     Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
-    InputDevice, Interface, MemBalloon, OnOff, Rng, Serial, Video, Watchdog,
+    InputDevice, Interface, MemBalloon, Offloads, OnOff, Rng, Serial, Video, VirtioDriver, VirtioOptions,
+    Watchdog,
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
     lists("domain disk count", &source.disks, &target.disks, |source, target| {
         rows(DISK, source, target)?;
+        virtio(
+            source.driver.as_ref().map(|driver| &driver.virtio),
+            target.driver.as_ref().map(|driver| &driver.virtio),
+        )?;
         info(&source.info, &target.info)
     })?;
     lists("domain controller count", &source.controllers, &target.controllers, |source, target| {
         rows(CONTROLLER, source, target)?;
+        virtio(
+            source.driver.as_ref().map(|driver| &driver.virtio),
+            target.driver.as_ref().map(|driver| &driver.virtio),
+        )?;
         info(&source.info, &target.info)
     })?;
     lists("domain net card count", &source.interfaces, &target.interfaces, |source, target| {
         rows(INTERFACE, source, target)?;
+        virtio(
+            source.driver.as_ref().map(|driver| &driver.virtio),
+            target.driver.as_ref().map(|driver| &driver.virtio),
+        )?;
         info(&source.info, &target.info)
     })?;
     lists("domain input device count", &source.inputs, &target.inputs, |source, target| {
         rows(INPUT, source, target)?;
+        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
         info(&source.info, &target.info)
     })?;
     lists("domain video card count", &source.videos, &target.videos, |source, target| {
         rows(VIDEO, source, target)?;
+        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
         info(&source.info, &target.info)
     })?;
     lists("domain serial port count", &source.serials, &target.serials, |source, target| {
@@ -46,6 +61,7 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     balloon(source.memballoon.as_ref(), target.memballoon.as_ref())?;
     lists("domain RNG device count", &source.rngs, &target.rngs, |source, target| {
         rows(RNG, source, target)?;
+        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
         info(&source.info, &target.info)
     })
 }
@@ -66,6 +82,10 @@ const DISK: &[Row<Disk>] = &[
     Row {
         what: "disk physical_block_size",
         value: |disk| block_size(disk, |sizes| sizes.physical_block_size),
+    },
+    Row {
+        what: "disk event_idx",
+        value: |disk| quoted(shown(disk.driver.as_ref().and_then(|driver| driver.event_idx))),
     },
     Row { what: "disk queues", value: |disk| shown(disk.driver.as_ref().and_then(|driver| driver.queues)) },
     Row {
@@ -147,6 +167,23 @@ const INTERFACE: &[Row<Interface>] = &[
         value: |interface| nic(interface, |driver| driver.tx_queue_size),
     },
     Row {
+        what: "network card event_idx",
+        value: |interface| nic_switch(interface, |driver| driver.event_idx),
+    },
+    Row { what: "network card rss", value: |interface| nic_switch(interface, |driver| driver.rss) },
+    Row {
+        what: "network card rss_hash_report",
+        value: |interface| nic_switch(interface, |driver| driver.rss_hash_report),
+    },
+    Row {
+        what: "network card host offloads",
+        value: |interface| offloads(interface.driver.as_ref().and_then(|driver| driver.host.as_ref())),
+    },
+    Row {
+        what: "network card guest offloads",
+        value: |interface| offloads(interface.driver.as_ref().and_then(|driver| driver.guest.as_ref())),
+    },
+    Row {
         what: "network card ROM",
         value: |interface| quoted(shown(interface.rom.as_ref().and_then(|rom| rom.enabled))),
     },
@@ -158,6 +195,16 @@ const INTERFACE: &[Row<Interface>] = &[
 
 fn nic(interface: &Interface, number: fn(&crate::InterfaceDriver) -> Option<u32>) -> String {
     shown(interface.driver.as_ref().and_then(number))
+}
+
+fn nic_switch(interface: &Interface, switch: fn(&crate::InterfaceDriver) -> Option<OnOff>) -> String {
+    quoted(shown(interface.driver.as_ref().and_then(switch)))
+}
+
+fn offloads(offloads: Option<&Offloads>) -> String {
+    let switches = offloads.map(Offloads::switches).into_iter().flatten();
+    let set = switches.filter_map(|(name, state)| Some(format!("{name}={}", state?)));
+    quoted(set.collect::<Vec<_>>().join(","))
 }
 
 const INPUT: &[Row<InputDevice>] = &[
@@ -233,6 +280,7 @@ fn balloon(source: Option<&MemBalloon>, target: Option<&MemBalloon>) -> Result<(
         (None, None) => Ok(()),
         (Some(source), Some(target)) => {
             rows(BALLOON, source, target)?;
+            plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
             info(&source.info, &target.info)
         }
         (source, target) => {
@@ -240,6 +288,20 @@ fn balloon(source: Option<&MemBalloon>, target: Option<&MemBalloon>) -> Result<(
             same("balloon model", model(source), model(target))
         }
     }
+}
+
+/// Features that every virtio device offers or not. The names are stock's.
+fn virtio(source: Option<&VirtioOptions>, target: Option<&VirtioOptions>) -> Result<(), AbiMismatch> {
+    let none = VirtioOptions::default();
+    let (source, target) = (source.unwrap_or(&none), target.unwrap_or(&none));
+    same("device iommu option", quoted(shown(source.iommu)), quoted(shown(target.iommu)))?;
+    same("device ats option", quoted(shown(source.ats)), quoted(shown(target.ats)))?;
+    same("device packed option", quoted(shown(source.packed)), quoted(shown(target.packed)))?;
+    same("device page_per_vq option", quoted(shown(source.page_per_vq)), quoted(shown(target.page_per_vq)))
+}
+
+fn plain_virtio(source: Option<&VirtioDriver>, target: Option<&VirtioDriver>) -> Result<(), AbiMismatch> {
+    virtio(source.map(|driver| &driver.virtio), target.map(|driver| &driver.virtio))
 }
 
 /// Where the device is, and its id in QEMU as far as the user chose it.

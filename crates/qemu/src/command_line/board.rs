@@ -29,6 +29,7 @@ impl Builder<'_> {
         );
         self.option("-overcommit", "mem-lock=off");
         self.smp();
+        self.iothreads();
         let uuid = self.domain.uuid.ok_or_else(|| incomplete("the domain", "uuid"))?;
         self.option("-uuid", uuid.hyphenated());
         self.firmware_tables();

@@ -5,6 +5,8 @@ use ferry_domxml::controller::{
 };
 use ferry_domxml::disk::{DiskDevice, VirtioModel};
 
+use super::threads::iothread_name;
+use super::virtio::{virtio_driver, virtio_options};
 use super::{Builder, CommandLineError, alias, incomplete};
 use crate::complete::is_ich9;
 use crate::machine::Family;
@@ -56,6 +58,7 @@ impl Builder<'_> {
                 ));
             }
         };
+        let props = virtio_options(props, controller.driver.as_ref().map(|driver| &driver.virtio));
         self.pci(props, info, "controller").map(Some)
     }
 
@@ -156,14 +159,7 @@ fn scsi_props(controller: &Controller, model: Option<ScsiModel>) -> Result<Props
         .with("id", alias(&controller.info, "scsi controller")?)
         .with_some("num_queues", queues.and_then(|driver| driver.queues))
         .with_some("cmd_per_lun", queues.and_then(|driver| driver.cmd_per_lun))
-        .with_some("max_sectors", queues.and_then(|driver| driver.max_sectors)))
-}
-
-/// A virtio device of the generation that the definition asks for.
-pub(super) fn virtio_driver(driver: &str, model: Option<VirtioModel>) -> String {
-    match model {
-        None | Some(VirtioModel::Virtio) => driver.to_owned(),
-        Some(VirtioModel::Transitional) => format!("{driver}-transitional"),
-        Some(VirtioModel::NonTransitional) => format!("{driver}-non-transitional"),
-    }
+        .with_some("max_sectors", queues.and_then(|driver| driver.max_sectors))
+        .with_some("ioeventfd", queues.and_then(|driver| driver.ioeventfd).map(|on| on.is_on()))
+        .with_some("iothread", queues.and_then(|driver| driver.iothread).map(iothread_name)))
 }

@@ -1,9 +1,10 @@
 //! Disks: the block graph of each, then the device on top of it.
 
 use ferry_domxml::controller::{ControllerType, ScsiModel};
-use ferry_domxml::disk::{CacheMode, Disk, DiskBus, DiskDevice, ErrorPolicy};
+use ferry_domxml::disk::{CacheMode, Disk, DiskBus, DiskDevice, DiskIoThread, DiskIoThreads, ErrorPolicy};
 
-use super::controllers::virtio_driver;
+use super::threads::iothread_name;
+use super::virtio::{virtio_driver, virtio_options};
 use super::{Builder, CommandLineError, alias, incomplete};
 use crate::aliases::scsi_model;
 use crate::blockgraph::{cache_mode, nodes};
@@ -70,7 +71,15 @@ impl Builder<'_> {
                 let driver = disk.driver.as_ref();
                 let props = Props::driver(virtio_driver("virtio-blk-pci", disk.model))
                     .with_some("num-queues", driver.and_then(|driver| driver.queues))
-                    .with_some("queue-size", driver.and_then(|driver| driver.queue_size));
+                    .with_some("queue-size", driver.and_then(|driver| driver.queue_size))
+                    .with_some("ioeventfd", driver.and_then(|driver| driver.ioeventfd).map(|on| on.is_on()))
+                    .with_some("event_idx", driver.and_then(|driver| driver.event_idx).map(|on| on.is_on()))
+                    .with_some("iothread", driver.and_then(|driver| driver.iothread).map(iothread_name))
+                    .with_some(
+                        "iothread-vq-mapping",
+                        driver.and_then(|driver| driver.iothreads.as_ref()).map(mapping),
+                    );
+                let props = virtio_options(props, driver.map(|driver| &driver.virtio));
                 self.pci(props, &disk.info, "disk")
             }
             DiskBus::Usb => self.usb(Props::driver("usb-storage"), &disk.info, "disk"),
@@ -122,6 +131,15 @@ impl Builder<'_> {
         };
         Ok(props.with_some("device_id", identification))
     }
+}
+
+/// Which thread serves which queue.
+fn mapping(threads: &DiskIoThreads) -> Vec<Props> {
+    let thread = |thread: &DiskIoThread| {
+        let queues = (!thread.queues.is_empty()).then(|| thread.queues.clone());
+        Props::new().with("iothread", iothread_name(thread.id)).with_some("vqs", queues)
+    };
+    threads.threads.iter().map(thread).collect()
 }
 
 /// What to do on an error in writing and in reading.

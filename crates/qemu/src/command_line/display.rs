@@ -6,7 +6,7 @@ use ferry_domxml::display::{Graphics, Listen, SharePolicy, Video, VideoType, Vnc
 use ferry_domxml::input_device::{InputBus, InputDevice, InputType};
 use ferry_domxml::misc::{BalloonModel, Rng, RngBackend, WatchdogAction, WatchdogModel};
 
-use super::controllers::virtio_driver;
+use super::virtio::{plain_options, virtio_driver};
 use super::{Builder, CommandLineError, alias, incomplete};
 use crate::props::{KeyValue, Props};
 
@@ -35,7 +35,8 @@ impl Builder<'_> {
             InputBus::Ps2 => Ok(None),
             InputBus::Usb => self.usb(Props::driver(usb).with("id", name()?), &input.info, "input").map(Some),
             InputBus::Virtio => {
-                self.pci(Props::driver(virtio).with("id", name()?), &input.info, "input").map(Some)
+                let props = plain_options(Props::driver(virtio).with("id", name()?), input.driver.as_ref());
+                self.pci(props, &input.info, "input").map(Some)
             }
         }
     }
@@ -114,6 +115,7 @@ impl Builder<'_> {
         let size = model.resolution.as_ref();
         let props =
             props.with_some("xres", size.map(|size| size.x)).with_some("yres", size.map(|size| size.y));
+        let props = plain_options(props, video.driver.as_ref());
         self.pci(props, &video.info, "video").map(Some)
     }
 
@@ -156,6 +158,7 @@ impl Builder<'_> {
             .with("id", alias(&balloon.info, "memballoon")?)
             .with_some("deflate-on-oom", balloon.autodeflate.map(|on| on.is_on()))
             .with_some("free-page-reporting", balloon.free_page_reporting.map(|on| on.is_on()));
+        let props = plain_options(props, balloon.driver.as_ref());
         let props = self.pci(props, &balloon.info, "memballoon")?;
         self.device(&props);
         Ok(())
@@ -170,6 +173,7 @@ impl Builder<'_> {
                 .with("id", name)
                 .with_some("max-bytes", rng.rate.as_ref().map(|rate| rate.bytes))
                 .with_some("period", rng.rate.as_ref().map(|rate| rate.period_ms.unwrap_or(RNG_PERIOD_MS)));
+            let props = plain_options(props, rng.driver.as_ref());
             let props = self.pci(props, &rng.info, "rng")?;
             self.device(&props);
         }

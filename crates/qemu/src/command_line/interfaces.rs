@@ -1,9 +1,9 @@
 //! Network cards: the host's end, then the device.
 
 use ferry_domxml::disk::VirtioModel;
-use ferry_domxml::interface::{Interface, InterfaceModel, Network};
+use ferry_domxml::interface::{Interface, InterfaceModel, Network, Offloads, TxMode};
 
-use super::controllers::virtio_driver;
+use super::virtio::{virtio_driver, virtio_options};
 use super::{Builder, CommandLineError, Fd, alias, incomplete};
 use crate::props::Props;
 
@@ -71,10 +71,32 @@ fn virtio_props(card: &Interface, model: Option<VirtioModel>) -> Props {
         // A pair each, one for control, one for configuration.
         props = props.with("mq", true).with("vectors", queues.saturating_mul(2).saturating_add(2));
     }
+    let tx = driver.and_then(|driver| driver.tx_mode).map(|mode| match mode {
+        TxMode::Iothread => "bh",
+        TxMode::Timer => "timer",
+    });
+    let props = virtio_options(props, driver.map(|driver| &driver.virtio))
+        .with_some("tx", tx)
+        .with_some("ioeventfd", driver.and_then(|driver| driver.ioeventfd).map(|on| on.is_on()))
+        .with_some("event_idx", driver.and_then(|driver| driver.event_idx).map(|on| on.is_on()))
+        .with_some("rss", driver.and_then(|driver| driver.rss).map(|on| on.is_on()))
+        .with_some("hash", driver.and_then(|driver| driver.rss_hash_report).map(|on| on.is_on()));
+    let props = offloads(props, driver.and_then(|driver| driver.host.as_ref()), "host_");
+    let props = offloads(props, driver.and_then(|driver| driver.guest.as_ref()), "guest_");
     props
         .with_some("rx_queue_size", driver.and_then(|driver| driver.rx_queue_size))
         .with_some("tx_queue_size", driver.and_then(|driver| driver.tx_queue_size))
         .with_some("host_mtu", card.mtu)
+}
+
+/// Work left to the other side. Three switches of the host's have QEMU's oldest names.
+fn offloads(props: Props, offloads: Option<&Offloads>, side: &str) -> Props {
+    let switches = offloads.map(Offloads::switches).into_iter().flatten();
+    switches.fold(props, |props, (name, state)| {
+        let is_plain = side == "host_" && matches!(name, "csum" | "gso" | "mrg_rxbuf");
+        let name = if is_plain { name.to_owned() } else { format!("{side}{name}") };
+        props.with_some(&name, state.map(|state| state.is_on()))
+    })
 }
 
 /// One descriptor has a property of its own name.

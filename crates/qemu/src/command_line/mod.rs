@@ -18,6 +18,8 @@ mod interfaces;
 mod place;
 pub mod plug;
 mod rtc;
+mod threads;
+mod virtio;
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ use ferry_domxml::chardev::{
 };
 use ferry_domxml::clock::{Clock, ClockOffset};
 use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, VcpuPlacement};
-use ferry_domxml::disk::{Disk, DiskBus, DiskDevice, DiskDriver};
+use ferry_domxml::disk::{Disk, DiskBus, DiskDevice};
 use ferry_domxml::display::{Graphics, Listen, Video, VideoType};
 use ferry_domxml::features::HyperVMode;
 use ferry_domxml::input_device::{InputBus, InputType};
@@ -50,6 +50,7 @@ pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
         domain.os.boot.push(BootDevice::Hd);
     }
     cpu(domain, capabilities);
+    threads(domain);
     if let Some(hyperv) = domain.features.as_mut().and_then(|features| features.hyperv.as_mut()) {
         hyperv.mode.get_or_insert(HyperVMode::Custom);
     }
@@ -61,6 +62,15 @@ pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
     domain.on_poweroff.get_or_insert(OnEvent::Destroy);
     domain.on_reboot.get_or_insert(OnEvent::Restart);
     domain.on_crash.get_or_insert(OnCrash::Destroy);
+}
+
+/// The count and the list of threads for disks speak of the same threads.
+fn threads(domain: &mut Domain) {
+    let listed = domain.iothread_ids.as_ref().map_or(0, |ids| ids.threads.len());
+    let listed = u32::try_from(listed).unwrap_or(u32::MAX);
+    if listed > 0 || domain.iothreads.is_some() {
+        domain.iothreads = Some(domain.iothreads.unwrap_or(0).max(listed));
+    }
 }
 
 /// Whether a device has a place in the boot order of its own.
@@ -143,7 +153,7 @@ fn disk(disk: &mut Disk) -> Result<(), CompleteError> {
     if disk.device == DiskDevice::Cdrom {
         disk.readonly = true;
     }
-    let driver = disk.driver.get_or_insert_with(empty_driver);
+    let driver = disk.driver.get_or_insert_default();
     driver.name.get_or_insert_with(|| "qemu".to_owned());
     // A format is never guessed; a definition that names none means raw.
     driver.format.get_or_insert(ImageFormat::Raw);
@@ -167,22 +177,6 @@ fn disk(disk: &mut Disk) -> Result<(), CompleteError> {
     };
     disk.info.address = Some(Address::Drive(DriveAddress { controller, bus: bus_number, target: 0, unit }));
     Ok(())
-}
-
-fn empty_driver() -> DiskDriver {
-    DiskDriver {
-        name: None,
-        format: None,
-        cache: None,
-        error_policy: None,
-        rerror_policy: None,
-        io: None,
-        discard: None,
-        detect_zeroes: None,
-        queues: None,
-        queue_size: None,
-        rest: Rest::default(),
-    }
 }
 
 /// Prefix of the hardware addresses that are made up: QEMU's own.

@@ -84,6 +84,7 @@ fn balloon(model: BalloonModel) -> MemBalloon {
         free_page_reporting: None,
         stats_period_s: None,
         info: DeviceInfo::default(),
+        driver: None,
         rest: Rest::default(),
     }
 }
@@ -93,7 +94,13 @@ fn input(domain: &mut Domain, kind: InputType) {
     let inputs = &mut domain.devices.inputs;
     if !inputs.iter().any(|input| input.kind == kind && input.bus == Some(InputBus::Ps2)) {
         let bus = Some(InputBus::Ps2);
-        inputs.push(InputDevice { kind, bus, info: DeviceInfo::default(), rest: Rest::default() });
+        inputs.push(InputDevice {
+            kind,
+            bus,
+            driver: None,
+            info: DeviceInfo::default(),
+            rest: Rest::default(),
+        });
     }
 }
 
@@ -109,7 +116,7 @@ pub(super) fn video(capabilities: &Capabilities) -> Video {
     let kind = chosen.map_or(VideoType::Cirrus, |(kind, _)| kind);
     let model =
         VideoModel { kind, vram: None, heads: None, primary: None, resolution: None, rest: Rest::default() };
-    Video { model, info: DeviceInfo::default(), rest: Rest::default() }
+    Video { driver: None, model, info: DeviceInfo::default(), rest: Rest::default() }
 }
 
 /// The controllers that addresses of disks and channels speak of.

@@ -17,12 +17,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "disk"),
     ("cpu-numa1", "numa"),
     ("firmware-manual-efi", "loader"),
-    ("iothreads-disk", "iothread"),
     ("memory-hotplug", "maxMemory"),
     ("pstore-acpi-erst", "pstore"),
     ("tpm-emulator", "tpm"),
     ("vhost-vsock", "vsock"),
-    ("virtio-options-disk-iommu", "iommu"),
     ("vm-windows-uefi", "firmware"),
 ];
 
