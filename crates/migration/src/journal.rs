@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! source:       Begun -> Granted(Ahead) -> Done   destination: Prepared -> Starting -> Running
-//!                  \        \                                     \           \
-//!                   `-> Kept <'                                    `-> Declined <'
+//!                  \        \       ^                             \           \
+//!                   `-> Kept <'······'  (operator)                 `-> Declined <'
 //! Kept, Running and Declined -> Acknowledged, when the other side knows the end; the records may then be dropped
 //! ```
 
@@ -129,13 +129,14 @@ impl SourceStatus {
             (Some(Self::Begun | Self::Granted | Self::GrantedAhead), R::Granted) => Ok(Self::Granted),
             (Some(Self::Begun | Self::GrantedAhead), R::GrantedAhead) => Ok(Self::GrantedAhead),
             (Some(Self::Begun | Self::Granted | Self::GrantedAhead | Self::Kept), R::Kept) => Ok(Self::Kept),
-            (Some(Self::Granted | Self::GrantedAhead | Self::Done), R::Done) => Ok(Self::Done),
+            // After Kept: QEMU died before the guest had gone on, and an operator let the destination have it.
+            (Some(Self::Granted | Self::GrantedAhead | Self::Kept | Self::Done), R::Done) => Ok(Self::Done),
             (Some(Self::Kept | Self::Settled), R::Acknowledged) => Ok(Self::Settled),
             (None, R::Granted | R::GrantedAhead | R::Kept | R::Done | R::Acknowledged)
             | (Some(Self::Begun), R::Done | R::Acknowledged)
             | (Some(Self::Granted), R::Begun | R::GrantedAhead | R::Acknowledged)
             | (Some(Self::GrantedAhead), R::Begun | R::Acknowledged)
-            | (Some(Self::Kept), R::Begun | R::Granted | R::GrantedAhead | R::Done)
+            | (Some(Self::Kept), R::Begun | R::Granted | R::GrantedAhead)
             | (Some(Self::Done), R::Begun | R::Granted | R::GrantedAhead | R::Kept | R::Acknowledged)
             | (Some(Self::Settled), R::Begun | R::Granted | R::GrantedAhead | R::Kept | R::Done) => {
                 Err(Impossible::Source { status, record })
@@ -156,8 +157,9 @@ impl DestinationStatus {
         use DestinationRecord as R;
         match (status, record) {
             (None | Some(Self::Prepared), R::Prepared) => Ok(Self::Prepared),
-            (Some(Self::Prepared | Self::Starting), R::Starting) => Ok(Self::Starting),
-            (Some(Self::Starting | Self::Running), R::Running) => Ok(Self::Running),
+            // A Declined that was reported as not written, and so never told, is overtaken by what was done instead.
+            (Some(Self::Prepared | Self::Starting | Self::Declined), R::Starting) => Ok(Self::Starting),
+            (Some(Self::Starting | Self::Running | Self::Declined), R::Running) => Ok(Self::Running),
             (Some(Self::Prepared | Self::Starting | Self::Declined), R::Declined) => Ok(Self::Declined),
             (Some(Self::Running | Self::SettledRunning), R::Acknowledged) => Ok(Self::SettledRunning),
             (Some(Self::Declined | Self::SettledDeclined), R::Acknowledged) => Ok(Self::SettledDeclined),
@@ -165,7 +167,7 @@ impl DestinationStatus {
             | (Some(Self::Prepared), R::Running | R::Acknowledged)
             | (Some(Self::Starting), R::Prepared | R::Acknowledged)
             | (Some(Self::Running), R::Prepared | R::Starting | R::Declined)
-            | (Some(Self::Declined), R::Prepared | R::Starting | R::Running)
+            | (Some(Self::Declined), R::Prepared)
             | (
                 Some(Self::SettledRunning | Self::SettledDeclined),
                 R::Prepared | R::Starting | R::Running | R::Declined,
@@ -206,9 +208,12 @@ impl SourceStatus {
                 | Word::MaybeRan
                 | Word::Running
                 | Word::Ended => FromRecord::say(Word::Kept),
-                Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn | Word::Reconnect => {
-                    FromRecord::SILENT
-                }
+                Word::Granted
+                | Word::Kept
+                | Word::TakeBack
+                | Word::GoingOn
+                | Word::Reconnect
+                | Word::Gone => FromRecord::SILENT,
             },
             Self::Done => match told {
                 Word::Running
@@ -223,7 +228,8 @@ impl SourceStatus {
                 | Word::TakeBack
                 | Word::Settled
                 | Word::GoingOn
-                | Word::Reconnect => FromRecord::SILENT,
+                | Word::Reconnect
+                | Word::Gone => FromRecord::SILENT,
             },
             Self::Settled => match told {
                 // Both had said that it stays.
@@ -250,7 +256,8 @@ impl DestinationStatus {
                 | Word::Complete
                 | Word::CannotStart
                 | Word::GoingOn
-                | Word::Reconnect => FromRecord::SILENT,
+                | Word::Reconnect
+                | Word::Gone => FromRecord::SILENT,
             },
             Self::Declined | Self::SettledDeclined => match told {
                 Word::Granted | Word::Ask | Word::TakeBack => FromRecord::say(Word::Declined),
@@ -263,7 +270,8 @@ impl DestinationStatus {
                 | Word::Complete
                 | Word::CannotStart
                 | Word::GoingOn
-                | Word::Reconnect => FromRecord::SILENT,
+                | Word::Reconnect
+                | Word::Gone => FromRecord::SILENT,
             },
         }
     }
@@ -377,7 +385,7 @@ mod tests {
             &[D::Running][..],
             &[D::Prepared, D::Running],
             &[D::Prepared, D::Starting, D::Running, D::Declined],
-            &[D::Prepared, D::Declined, D::Starting],
+            &[D::Prepared, D::Declined, D::Prepared],
         ] {
             assert!(DestinationStatus::fold(life.iter().copied()).is_err(), "{life:?}");
         }

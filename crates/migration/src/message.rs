@@ -17,6 +17,7 @@
 //! | Settled | either | the end is known here too: do not tell it again |
 //! | GoingOn | source | the copy is under way: wait |
 //! | Reconnect | destination | post-copy: the channel was given up there, and QEMU listens again (the driver's matter) |
+//! | Gone | source | QEMU died here, and no switch to post-copy had been made: what is not whole now never will be |
 //! | Ended | destination | the CPUs ran there, and their QEMU is gone: nothing is needed from the source any more |
 
 use std::fmt;
@@ -64,11 +65,13 @@ pub enum Word {
     GoingOn = 12,
     /// Destination: the channel of post-copy was given up there, and waits to be made anew. The machines pass over it.
     Reconnect = 13,
+    /// Source: QEMU died here, and no switch to post-copy had been made.
+    Gone = 14,
 }
 
 impl Word {
     /// All words, in the order of their numbers on the wire.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Granted,
         Self::Kept,
         Self::TakeBack,
@@ -82,6 +85,7 @@ impl Word {
         Self::Ended,
         Self::GoingOn,
         Self::Reconnect,
+        Self::Gone,
     ];
 
     /// Its number on the wire.
@@ -107,7 +111,8 @@ impl Word {
             | Self::CannotStart
             | Self::Settled
             | Self::GoingOn
-            | Self::Reconnect => None,
+            | Self::Reconnect
+            | Self::Gone => None,
         }
     }
 }
@@ -128,6 +133,7 @@ impl fmt::Display for Word {
             Self::Ended => "ended",
             Self::GoingOn => "going-on",
             Self::Reconnect => "reconnect",
+            Self::Gone => "gone",
         })
     }
 }
@@ -138,12 +144,12 @@ mod tests {
 
     #[test]
     fn numbers_are_frozen_and_unique() {
-        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
         for word in Word::ALL {
             assert_eq!(Word::from_number(word.number()), Some(word));
         }
         assert_eq!(Word::from_number(0), None);
-        assert_eq!(Word::from_number(14), None);
+        assert_eq!(Word::from_number(15), None);
     }
 
     #[test]

@@ -54,12 +54,13 @@ pub(crate) enum Phase {
     /// QEMU is being started.
     Launching,
     /// State is arriving. `granted`: the right came before the state was whole. `asks`: whoever coordinated is gone,
-    /// or called it off, and the source is asked what it wants.
-    Incoming { granted: bool, asks: bool },
+    /// or called it off, and the source is asked what it wants. `alone`: the source's QEMU is gone and there was no
+    /// switch to post-copy, or for the source it is over.
+    Incoming { granted: bool, asks: bool, alone: bool },
     /// The state is whole (post-copy: the package is loaded); the right is missing.
     Complete { doubt: bool },
-    /// Starting is being written.
-    ExpectStarting,
+    /// Starting is being written. `recorded`, `first`: as in `CannotStart`.
+    ExpectStarting { recorded: bool, first: bool },
     /// `cont` was sent. `first`: by this process, and no earlier one can have sent it.
     Starting { first: bool },
     /// No CPU was started. `recorded`: Starting is written. `first`: no earlier process can have started one.
@@ -127,7 +128,7 @@ impl Destination {
                 Phase::ExpectPrepared
                 | Phase::Launching
                 | Phase::Incoming { asks: false, .. }
-                | Phase::ExpectStarting
+                | Phase::ExpectStarting { .. }
                 | Phase::Starting { .. }
                 | Phase::ExpectRunning
                 | Phase::Running { .. }
@@ -165,7 +166,7 @@ impl Destination {
             | Phase::Launching
             | Phase::Incoming { .. }
             | Phase::Complete { doubt: false }
-            | Phase::ExpectStarting
+            | Phase::ExpectStarting { .. }
             | Phase::Starting { .. } => Standing::Arriving,
             Phase::Complete { doubt: true } => Standing::InDoubt(Doubt::NoGrant),
             Phase::CannotStart { .. } => Standing::InDoubt(Doubt::CannotStart),
@@ -185,7 +186,7 @@ impl Destination {
             | Phase::Launching
             | Phase::Incoming { .. }
             | Phase::Complete { .. }
-            | Phase::ExpectStarting
+            | Phase::ExpectStarting { .. }
             | Phase::Starting { .. }
             | Phase::CannotStart { .. }
             | Phase::ExpectRunning
@@ -202,7 +203,7 @@ impl Destination {
             Phase::Launching => "starting QEMU",
             Phase::Incoming { .. } => "receiving",
             Phase::Complete { .. } => "waiting for the grant",
-            Phase::ExpectStarting | Phase::Starting { .. } => "starting the guest",
+            Phase::ExpectStarting { .. } | Phase::Starting { .. } => "starting the guest",
             Phase::CannotStart { .. } => "unable to start the guest",
             Phase::ExpectRunning => "started",
             Phase::Running { .. } => "running",

@@ -37,9 +37,9 @@ impl Destination {
         match self.phase {
             Phase::ExpectPrepared => self.expect_prepared(input),
             Phase::Launching => self.launching(input),
-            Phase::Incoming { granted, asks } => self.incoming(granted, asks, input),
+            Phase::Incoming { granted, asks, alone } => self.incoming(granted, asks, alone, input),
             Phase::Complete { .. } => self.complete(input),
-            Phase::ExpectStarting => self.expect_starting(input),
+            Phase::ExpectStarting { recorded, first } => self.expect_starting(recorded, first, input),
             Phase::Starting { first } => self.starting(first, input),
             Phase::CannotStart { recorded, first } => self.cannot_start(recorded, first, input),
             Phase::ExpectRunning => self.expect_running(input),
@@ -61,8 +61,13 @@ impl Destination {
         seen: Seen,
     ) -> Option<(Self, Vec<Effect>)> {
         let qemu = if seen == Seen::Gone { Qemu::Dead } else { Qemu::Alive };
-        let destination =
-            Self { id, plan, peer, qemu, phase: Phase::Incoming { granted: false, asks: true } };
+        let destination = Self {
+            id,
+            plan,
+            peer,
+            qemu,
+            phase: Phase::Incoming { granted: false, asks: true, alone: false },
+        };
         let step = match recovery::destination(status, seen, &plan, peer) {
             DestinationAction::Nothing => return None,
             DestinationAction::Decline if status == DestinationStatus::Starting => {
@@ -70,9 +75,8 @@ impl Destination {
             }
             DestinationAction::Decline => destination.decline(Why::QemuDied, Tail::Prepared),
             DestinationAction::EndThenDecline => destination.decline(Why::ClientGone, Tail::Prepared),
-            DestinationAction::AskOn => {
-                destination.go(Phase::Incoming { granted: false, asks: true }, [Effect::Tell(Word::Ask)])
-            }
+            DestinationAction::AskOn => destination
+                .go(Phase::Incoming { granted: false, asks: true, alone: false }, [Effect::Tell(Word::Ask)]),
             DestinationAction::TellComplete => {
                 destination.go(Phase::Complete { doubt: false }, [Effect::Tell(Word::Complete)])
             }
@@ -154,7 +158,7 @@ impl Destination {
     fn launching(self, input: Input) -> Step {
         match input {
             Input::Qemu(Report::Listening) => self.go(
-                Phase::Incoming { granted: false, asks: false },
+                Phase::Incoming { granted: false, asks: false, alone: false },
                 [Effect::Answer(Answer::Ok(Call::Prepare))],
             ),
             Input::Qemu(Report::Died | Report::Failed) => self.decline(Why::LaunchFailed, Tail::Prepared),
@@ -171,9 +175,10 @@ impl Destination {
         }
     }
 
-    fn incoming(self, granted: bool, asks: bool, input: Input) -> Step {
-        let same = Phase::Incoming { granted, asks };
-        let asking = Phase::Incoming { granted, asks: true };
+    fn incoming(self, granted: bool, asks: bool, alone: bool, input: Input) -> Step {
+        let same = Phase::Incoming { granted, asks, alone };
+        let asking = Phase::Incoming { granted, asks: true, alone };
+        let may_be_past = self.may_be_past_the_switch() && !alone;
         match input {
             Input::Qemu(Report::Complete) if granted => self.start(),
             Input::Qemu(Report::Complete) => {
@@ -183,11 +188,15 @@ impl Destination {
             }
             Input::Qemu(Report::Died) => self.decline(Why::QemuDied, Tail::Prepared),
             Input::Qemu(Report::Failed) => self.decline(Why::CopyFailed, Tail::Prepared),
-            Input::Told(Word::Granted) => self.go(Phase::Incoming { granted: true, asks: false }, []),
+            Input::Told(Word::Granted) => self.go(Phase::Incoming { granted: true, asks: false, alone }, []),
+            Input::Told(Word::Gone) => self.go(Phase::Incoming { granted, asks, alone: true }, []),
+            // For the source it is over: what has not come soon never will.
+            Input::Told(Word::Settled) => self.go(Phase::Incoming { granted, asks: true, alone: true }, []),
+            Input::Told(Word::GoingOn) => self.go(Phase::Incoming { granted, asks, alone: false }, []),
             Input::Told(Word::Kept | Word::TakeBack) => self.decline(Why::SourceKept, Tail::Prepared),
             Input::Finish { cancelled: false, evidence } => {
                 if evidence == Evidence::Granted || !self.is_ferry() {
-                    self.go(Phase::Incoming { granted: true, asks: false }, [])
+                    self.go(Phase::Incoming { granted: true, asks: false, alone }, [])
                 } else {
                     self.go(asking, [Effect::Tell(Word::Ask)])
                 }
@@ -204,19 +213,18 @@ impl Destination {
             }
             Input::ClientGone if !granted => self.go(asking, [Effect::Tell(Word::Ask)]),
             // The source has not answered for long, and what is still incomplete then never will be whole.
-            Input::Deadline if asks && !self.may_be_past_the_switch() => {
-                self.decline(Why::Silence, Tail::Prepared)
-            }
+            Input::Deadline if asks && !may_be_past => self.decline(Why::Silence, Tail::Prepared),
             Input::Deadline => self.go(same, [Effect::Answer(Answer::InDoubt(Call::Finish, Doubt::NoGrant))]),
-            Input::Destroy if granted || self.may_be_past_the_switch() => self.deny(Refusal::HandingOver),
+            Input::Destroy if granted || may_be_past => self.deny(Refusal::HandingOver),
             Input::Destroy => self.decline(Why::Destroyed, Tail::Prepared),
             Input::Retry if asks => {
                 let ask = self.tell(Word::Ask);
                 self.go(same, ask)
             }
             // Granted and stalled: the last of the state is stuck on its way, and the guest runs nowhere. The source
-            // may take it back; should the rest come first, the guest starts here all the same.
-            Input::Retry if granted && !self.may_be_past_the_switch() => {
+            // may take it back, if it knows of no switch to post-copy; should the rest come first, the guest starts
+            // here all the same.
+            Input::Retry if granted => {
                 let tell = self.tell(Word::CannotStart);
                 self.go(same, tell)
             }
@@ -263,10 +271,10 @@ impl Destination {
         }
     }
 
-    fn expect_starting(self, input: Input) -> Step {
+    fn expect_starting(self, recorded: bool, first: bool, input: Input) -> Step {
         match input {
-            Input::Journaled(Written::Yes) => self.try_to_start(true),
-            Input::Journaled(Written::No) => self.cannot_start_now(Why::JournalFull, false, true),
+            Input::Journaled(Written::Yes) => self.try_to_start(first),
+            Input::Journaled(Written::No) => self.cannot_start_now(Why::JournalFull, recorded, first),
             _ => self.out_of_turn(),
         }
     }
@@ -313,8 +321,11 @@ impl Destination {
                 let tell = self.tell(Word::CannotStart);
                 self.go(same, tell)
             }
-            Input::Retry if recorded => self.try_to_start(first),
-            Input::Retry | Input::Resolve(GuestIs::Here) => self.start(),
+            // A Declined that could not be written may be there all the same: what is done now is recorded anew.
+            Input::Retry | Input::Resolve(GuestIs::Here) => self.go(
+                Phase::ExpectStarting { recorded, first },
+                [Effect::Journal(DestinationRecord::Starting)],
+            ),
             Input::Qemu(Report::Died) if first => self.decline(Why::QemuDied, tail),
             Input::Qemu(Report::Died) => {
                 let tell = self.tell(Word::MaybeRan);
@@ -506,7 +517,10 @@ impl Destination {
 
     /// Granted and whole: the record goes first, for after a restart it says that the CPUs may have run here.
     fn start(self) -> Step {
-        self.go(Phase::ExpectStarting, [Effect::Journal(DestinationRecord::Starting)])
+        self.go(
+            Phase::ExpectStarting { recorded: false, first: true },
+            [Effect::Journal(DestinationRecord::Starting)],
+        )
     }
 
     /// Starting is on record. Where nothing is to run, the record and a fresh sign of life are ownership.

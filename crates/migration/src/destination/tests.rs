@@ -82,10 +82,10 @@ fn a_state_that_is_stuck_on_its_way_is_offered_back() {
     did(&stalled, &[E::Tell(Word::CannotStart)]);
     did(&[stalled.clone(), vec![I::Told(Word::TakeBack)]].concat(), &[E::EndQemu]);
     did(&[stalled, vec![I::Qemu(Report::Complete)]].concat(), &[E::Journal(R::Starting)]);
-    // Past the switch to post-copy nobody can take it back.
+    // With post-copy allowed, the source knows whether there was a switch.
     let postcopy = Plan { postcopy: true, ..PLAN };
     let waiting = [incoming(), vec![I::Told(Word::Granted), I::Retry]].concat();
-    assert_eq!(after(postcopy, Peer::Ferry, &waiting).1, []);
+    assert_eq!(after(postcopy, Peer::Ferry, &waiting).1, [E::Tell(Word::CannotStart)]);
 }
 
 #[test]
@@ -125,14 +125,25 @@ fn a_cancelled_finish_is_a_question_while_the_state_is_incomplete() {
 }
 
 #[test]
+fn without_a_switch_and_without_a_source_nothing_is_waited_for() {
+    let postcopy = Plan { postcopy: true, ..PLAN };
+    let alone = [incoming(), vec![CANCEL, I::Told(Word::Gone), I::Deadline]].concat();
+    assert_eq!(after(postcopy, Peer::Ferry, &alone).1, [E::EndQemu]);
+    // What was on its way comes first.
+    let whole = [incoming(), vec![CANCEL, I::Told(Word::Gone), I::Qemu(Report::Complete)]].concat();
+    assert_eq!(after(postcopy, Peer::Ferry, &whole).1, [E::Tell(Word::Complete)]);
+}
+
+#[test]
 fn a_refused_start_is_tried_again_or_given_back() {
     let cannot = |why| [E::Tell(Word::CannotStart), E::Answer(Answer::Failed(Call::Resolve, why))];
     let refused = [starting(), vec![I::Qemu(Report::StartRefused)]].concat();
     did(&refused, &cannot(Why::StartRefused));
-    did(&[refused.clone(), vec![I::Retry]].concat(), &[E::StartCpus]);
+    did(&[refused.clone(), vec![I::Retry]].concat(), &[E::Journal(R::Starting)]);
+    did(&[refused.clone(), vec![I::Retry, YES]].concat(), &[E::StartCpus]);
     did(&[refused.clone(), vec![I::Told(Word::TakeBack)]].concat(), &[E::Journal(R::Declined)]);
     // Once it is being tried again, CPUs may run.
-    did(&[refused, vec![I::Retry, I::Told(Word::TakeBack)]].concat(), &[]);
+    did(&[refused, vec![I::Retry, YES, I::Told(Word::TakeBack)]].concat(), &[]);
     let unwritten = [complete(), vec![I::Told(Word::Granted), NO]].concat();
     did(&unwritten, &cannot(Why::JournalFull));
     did(&[unwritten, vec![I::Retry]].concat(), &[E::Journal(R::Starting)]);
@@ -158,7 +169,7 @@ fn a_guest_that_stays_paused_is_claimed_on_a_sign_of_life() {
     assert_eq!(effects, [E::Journal(R::Declined)]);
     // One that lives and does not answer is asked again, and never started.
     let silent = [starting(), vec![I::Qemu(Report::StartRefused)]].concat();
-    assert_eq!(after(plan, Peer::Ferry, &[silent, vec![I::Retry]].concat()).1, [E::ProveAlive]);
+    assert_eq!(after(plan, Peer::Ferry, &[silent, vec![I::Retry, YES]].concat()).1, [E::ProveAlive]);
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub enum When {
     Always,
     /// The source daemon itself coordinates: the copy goes on without anybody.
     PeerToPeer,
+    /// The same, and the guest ran when it began: a copy that is found complete is not one of an earlier migration.
+    PeerToPeerRan,
     /// The guest ran before, and is to run again.
     WasRunning,
     /// The guest is to stay paused on the destination.
@@ -30,6 +32,7 @@ impl When {
         match self {
             Self::Always => true,
             Self::PeerToPeer => matches!(plan.coordination, Coordination::PeerToPeer),
+            Self::PeerToPeerRan => matches!(plan.coordination, Coordination::PeerToPeer) && plan.was_running,
             Self::WasRunning => plan.was_running,
             Self::LeftPaused => plan.leave_paused,
             Self::Ferry => matches!(peer, Some(Peer::Ferry)),
@@ -141,7 +144,7 @@ pub const SOURCE: &[Case<SourceStatus, source::Seen, SourceAction>] = &[
     Case {
         status: &[S::Begun],
         seen: &[Q::Completed],
-        when: When::PeerToPeer,
+        when: When::PeerToPeerRan,
         action: A::Grant,
         story: "this daemon has itself seen the copy complete, and the guest has not run since",
     },
@@ -157,7 +160,7 @@ pub const SOURCE: &[Case<SourceStatus, source::Seen, SourceAction>] = &[
         seen: &[Q::Completed],
         when: When::Always,
         action: A::KeepComplete,
-        story: "the same, and the destination is whole: it hears of it only once the guest has gone on here",
+        story: "the same, or the copy may be an earlier one: the destination hears of it once the guest has gone on here",
     },
     Case {
         status: &[S::Granted],

@@ -111,6 +111,10 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
         (A::AskBeforeTelling | A::SwitchAgain | A::GrantAhead, Word::Ask) => T::Repeats(Word::GoingOn),
         (A::AskBeforeTelling | A::SwitchAgain | A::GrantAhead, _) => T::Waits,
         (A::AskBegun | A::AskKept, Word::Declined | Word::Settled) => T::Keeps,
+        (A::AskBegun | A::AskKept, Word::Ask) => T::Repeats(Word::Gone),
+        // An operator has let it start there.
+        (A::AskBegun, Word::Running | Word::Ended | Word::MaybeRan) => T::Repeats(Word::Granted),
+        (A::AskKept, Word::Running | Word::Ended | Word::MaybeRan) => T::LetsGo,
         (A::AskBegun | A::AskKept, _) => T::Waits,
         (A::AskAhead, Word::Running | Word::Ended | Word::MaybeRan) => T::LetsGo,
         (A::AskAhead, Word::Declined) => T::Keeps,
@@ -126,14 +130,21 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
         }
         (A::Keep | A::TellKept, _) => T::Waits,
         (A::Resume, Word::Running | Word::Ended) => T::Shouts(Word::Kept),
-        (A::Resume, Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn | Word::Reconnect) => {
-            T::Waits
-        }
+        (
+            A::Resume,
+            Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn | Word::Reconnect | Word::Gone,
+        ) => T::Waits,
         (A::Resume, _) => T::Repeats(Word::Kept),
         (A::EndQemu | A::Answer, Word::Declined) => T::Shouts(Word::Settled),
         (
             A::EndQemu | A::Answer,
-            Word::Granted | Word::Kept | Word::TakeBack | Word::Settled | Word::GoingOn | Word::Reconnect,
+            Word::Granted
+            | Word::Kept
+            | Word::TakeBack
+            | Word::Settled
+            | Word::GoingOn
+            | Word::Reconnect
+            | Word::Gone,
         ) => T::Waits,
         (A::EndQemu | A::Answer, _) => T::Repeats(Word::Settled),
         (A::Nothing, _) => T::Waits,

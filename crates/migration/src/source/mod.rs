@@ -22,6 +22,7 @@
 //! Only `Granted`'s entry tells the destination `Granted`; only `Kept`'s entry resumes the guest. In post-copy the
 //! record goes before the switch and the word after it: until QEMU cannot come back, Kept stays legal.
 
+mod moves;
 mod step;
 mod types;
 

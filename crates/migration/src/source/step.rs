@@ -1,15 +1,13 @@
 //! The source's transitions, one function per phase. Every pair of phase and input is answered for: a call is
 //! taken or denied, an event is acted on or passed over. Called through [`Source::step`] alone.
 
-use super::types::{Answer, Call, Denied, Effect, Ended, Fate, Input, Refusal, Report, Seen};
+use super::moves::Step;
+use super::types::{Answer, Call, Effect, Ended, Fate, Input, Refusal, Report, Seen};
 use super::{Grant, Handed, Phase, Qemu, Sight, Source, Stage};
 use crate::journal::{SourceRecord, SourceStatus};
 use crate::message::Word;
 use crate::recovery::{self, SourceAction};
-use crate::{Coordination, Doubt, Evidence, GuestIs, MigrationId, Peer, Plan, Why, Written};
-
-/// The next state and what is to be done, in this order.
-type Step = Result<(Source, Vec<Effect>), Denied>;
+use crate::{Doubt, Evidence, GuestIs, MigrationId, Peer, Plan, Why, Written};
 
 impl Source {
     /// One step. Events never fail; a call that the phase does not take is denied and changes nothing (the
@@ -305,7 +303,7 @@ impl Source {
             Input::StartPostcopy => {
                 self.go(Phase::Crossing { loaded }, [Effect::Answer(Answer::Ok(Call::StartPostcopy))])
             }
-            Input::ComesBack => self.ran(Handed { completed: true, ..postcopy }),
+            Input::ComesBack => self.ran(postcopy),
             Input::Abort => self.deny(Refusal::InPostcopy),
             Input::Destroy => self.deny(Refusal::HandedOver),
             Input::Perform(_) | Input::Confirm { .. } => self.deny(Refusal::OutOfOrder),
@@ -329,7 +327,10 @@ impl Source {
         match input {
             Input::Told(Word::Running) => self.ran(handed),
             Input::Told(Word::Ended) => self.ran(Handed { completed: true, ..handed }),
-            Input::ComesBack => self.ran(Handed { completed: true, ..handed }),
+            // What it still lacks in post-copy it can get nowhere else.
+            Input::ComesBack => self.ran(handed),
+            // Not what it said before: then the guest has been in other hands since.
+            Input::Told(Word::Declined) if handed.ran => self.stay(),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Idle),
             // Both QEMUs are gone: there is nothing left that could be resumed by mistake.
             Input::Told(Word::MaybeRan) if self.qemu == Qemu::Dead => {
@@ -511,15 +512,22 @@ impl Source {
     fn unsure(self, sight: Sight, input: Input) -> Step {
         let same = Phase::Unsure(sight);
         match input {
-            // The grant had been told, past the switch.
-            Input::Told(Word::Running | Word::Ended | Word::MaybeRan) if sight == Sight::Ahead => {
-                self.ran(Handed { postcopy: true, ..Handed::default() })
-            }
+            // Ahead, the grant had been told past the switch; else it is by an operator's word that it started there.
+            Input::Told(Word::Running | Word::Ended | Word::MaybeRan) => match sight {
+                Sight::Ahead => self.ran(Handed { postcopy: true, ..Handed::default() }),
+                Sight::Begun => self.grant(Grant::Operator),
+                Sight::Kept => self.ran(Handed { completed: true, ..Handed::default() }),
+            },
             // Never told a grant that it could have acted on and forgotten: its absence starts nothing.
             Input::Told(Word::Settled) if sight == Sight::Ahead => self.stay(),
             Input::Told(Word::Declined | Word::Settled)
             | Input::Confirm { cancelled: true, evidence: Evidence::Declined | Evidence::NeverStarted } => {
                 self.keep(Why::QemuDied, Stage::Idle)
+            }
+            // Who asks is not whole; with no switch behind it, it need not wait for more than is on its way.
+            Input::Told(Word::Ask) if sight != Sight::Ahead => {
+                let tell = self.tell(Word::Gone);
+                self.go(same, tell)
             }
             Input::Resolve(GuestIs::Here) => self.keep(Why::Operator, Stage::Idle),
             Input::Resolve(GuestIs::There) if sight == Sight::Kept => self.deny(Refusal::OutOfOrder),
@@ -629,172 +637,5 @@ impl Source {
             | Input::Retry => self.stay(),
             Input::Journaled(_) | Input::Probed(_) => self.out_of_turn(),
         }
-    }
-
-    fn with(mut self, peer: Peer) -> Self {
-        self.peer = Some(peer);
-        self
-    }
-
-    const fn is_ferry(&self) -> bool {
-        matches!(self.peer, Some(Peer::Ferry))
-    }
-
-    /// A word to the destination, if there is somebody to hear it.
-    fn tell(&self, word: Word) -> Option<Effect> {
-        self.is_ferry().then_some(Effect::Tell(word))
-    }
-
-    fn stay(self) -> Step {
-        Ok((self, Vec::new()))
-    }
-
-    fn go(mut self, phase: Phase, effects: impl IntoIterator<Item = Effect>) -> Step {
-        self.phase = phase;
-        Ok((self, effects.into_iter().collect()))
-    }
-
-    fn deny(self, refusal: Refusal) -> Step {
-        Err(Denied { phase: self.phase_name(), refusal })
-    }
-
-    fn out_of_turn(self) -> Step {
-        self.deny(Refusal::Driver)
-    }
-
-    fn grant(self, grant: Grant) -> Step {
-        let record = match grant {
-            Grant::Complete | Grant::Operator => SourceRecord::Granted,
-            Grant::Postcopy => SourceRecord::GrantedAhead,
-        };
-        self.go(Phase::ExpectGranted(grant), [Effect::Journal(record)])
-    }
-
-    fn keep(self, why: Why, stage: Stage) -> Step {
-        self.go(Phase::ExpectKept { why, stage }, [Effect::Journal(SourceRecord::Kept)])
-    }
-
-    /// The destination asks while nothing is decided: this daemon lives, and so does the copy.
-    fn going_on(self) -> Step {
-        let tell = self.tell(Word::GoingOn);
-        let phase = self.phase;
-        self.go(phase, tell)
-    }
-
-    fn abort(self) -> Step {
-        let (source, mut effects) = self.keep(Why::Aborted, Stage::Underway)?;
-        effects.insert(0, Effect::Answer(Answer::Ok(Call::Abort)));
-        Ok((source, effects))
-    }
-
-    /// A direct migration has lost its coordinator; a peer-to-peer one has none to lose.
-    fn client_gone(self, stage: Stage) -> Step {
-        match self.plan.coordination {
-            Coordination::Direct => self.keep(Why::ClientGone, stage),
-            Coordination::PeerToPeer => self.stay(),
-        }
-    }
-
-    /// The grant is on record and may be told: from here on the guest is the destination's until it declines.
-    fn handed(self, handed: Handed) -> Step {
-        let tell = self.tell(Word::Granted);
-        self.go(
-            Phase::Granted(handed),
-            tell.into_iter().chain([
-                Effect::Answer(Answer::Ok(Call::Perform)),
-                Effect::Answer(Answer::Ok(Call::Resolve)),
-            ]),
-        )
-    }
-
-    /// The destination runs the guest. In post-copy it still needs this QEMU, until that has completed or died.
-    fn ran(self, handed: Handed) -> Step {
-        let handed = Handed { ran: true, doubt: None, ..handed };
-        if handed.postcopy && !handed.completed && self.qemu == Qemu::Alive {
-            return self.go(Phase::Granted(handed), []);
-        }
-        self.go(Phase::ExpectDone(handed), [Effect::Journal(SourceRecord::Done)])
-    }
-
-    fn doubt(self, handed: Handed, doubt: Doubt) -> Step {
-        // The first reason stays, unless the destination itself gives a better one.
-        let doubt = match (handed.doubt, doubt) {
-            (_, Doubt::MaybeRan | Doubt::CannotStart) | (None, _) => doubt,
-            (Some(known), _) => known,
-        };
-        self.go(
-            Phase::Granted(Handed { doubt: Some(doubt), ..handed }),
-            [Effect::Answer(Answer::InDoubt(Call::Confirm, doubt))],
-        )
-    }
-
-    fn unsure_now(self, sight: Sight) -> Step {
-        // Nobody to ask. A destination that proves nothing starts only after Perform has succeeded.
-        match (self.is_ferry(), sight) {
-            (true, _) => {}
-            (false, Sight::Kept) => return self.stays(Why::QemuDied, true),
-            (false, Sight::Begun | Sight::Ahead) => return self.keep(Why::QemuDied, Stage::Idle),
-        }
-        let ask = self.tell(Word::Ask);
-        self.go(
-            Phase::Unsure(sight),
-            ask.into_iter().chain([Effect::Answer(Answer::Failed(Call::Perform, Why::QemuDied))]),
-        )
-    }
-
-    fn unwritten_now(self, why: Why) -> Step {
-        let query = self.is_ferry().then_some(Effect::QueryCopy);
-        let answers = [
-            Effect::Answer(Answer::Failed(Call::Perform, why)),
-            Effect::Answer(Answer::Failed(Call::Resolve, Why::JournalFull)),
-        ];
-        self.go(Phase::Unwritten { why }, answers.into_iter().chain(query))
-    }
-
-    /// The guest stays, and its whole state was sent: the destination hears of it only once the CPUs ran here.
-    fn resume(self, why: Why, recorded: bool) -> Step {
-        if self.qemu == Qemu::Dead {
-            return self.unsure_now(if recorded { Sight::Kept } else { Sight::Begun });
-        }
-        if !self.plan.was_running {
-            return self.stays(why, recorded);
-        }
-        self.go(
-            Phase::Resuming { why, recorded },
-            [
-                Effect::Resume,
-                Effect::Answer(Answer::Failed(Call::Perform, why)),
-                Effect::Answer(Answer::Confirm(Fate::Stayed)),
-                Effect::Answer(Answer::Ok(Call::Resolve)),
-            ],
-        )
-    }
-
-    fn gone_on(self, why: Why, recorded: bool) -> Step {
-        let tell = if recorded { self.tell(Word::Kept) } else { None };
-        self.go(
-            Phase::Kept { why, recorded, settled: false },
-            tell.into_iter().chain([Effect::Finished(Ended::Stayed(why))]),
-        )
-    }
-
-    /// The guest stays here. `recorded`: Kept is on disk; otherwise it is written later, and told only then.
-    fn stays(self, why: Why, recorded: bool) -> Step {
-        let mut effects = Vec::new();
-        if why == Why::Destroyed {
-            effects.extend([Effect::EndQemu, Effect::Answer(Answer::Ok(Call::Destroy))]);
-        } else if self.qemu == Qemu::Alive && self.plan.was_running {
-            effects.push(Effect::Resume);
-        }
-        if recorded {
-            effects.extend(self.tell(Word::Kept));
-        }
-        effects.extend([
-            Effect::Answer(Answer::Failed(Call::Perform, why)),
-            Effect::Answer(Answer::Confirm(Fate::Stayed)),
-            Effect::Answer(Answer::Ok(Call::Resolve)),
-            Effect::Finished(Ended::Stayed(why)),
-        ]);
-        self.go(Phase::Kept { why, recorded, settled: false }, effects)
     }
 }

@@ -598,5 +598,6 @@ fn name(word: Word) -> &'static str {
         Word::Ended => "ended",
         Word::GoingOn => "going-on",
         Word::Reconnect => "reconnect",
+        Word::Gone => "gone",
     }
 }
