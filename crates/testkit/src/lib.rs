@@ -12,6 +12,7 @@
 //! | [`tools`], [`lab`], [`ferryd`], [`stock`], [`virsh`] | hosts in namespaces, daemons on them, clients against them |
 //! | [`serial`] | what the guests say, and the verdict |
 //! | [`qmp`], [`floor`] | two bare QEMUs, for comparison |
+//! | [`simulation`] | two hosts that are not real, with faults and a clock |
 //!
 //! Nothing here sleeps and hopes: every wait has a condition and a deadline ([`deadline`]).
 
@@ -30,6 +31,7 @@ pub mod packages;
 pub mod programs;
 pub mod qmp;
 pub mod serial;
+pub mod simulation;
 pub mod stock;
 pub mod tools;
 pub mod tree;
