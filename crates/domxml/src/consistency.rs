@@ -3,6 +3,7 @@
 //! Error texts are those that stock shows. What depends on QEMU or the host is the `qemu` crate's to say.
 
 mod firmware;
+mod memory;
 mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use crate::{Disk, DiskDevice, Domain, ParseError};
 pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
     name(&domain.name)?;
     vcpus(domain)?;
+    memory::check(domain)?;
     threads::check(domain)?;
     firmware::check(domain)?;
     disks(&domain.devices.disks)?;

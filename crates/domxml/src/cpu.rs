@@ -26,6 +26,8 @@ element! {
         max_phys_addr: Option<MaxPhysAddr> => Child("maxphysaddr"),
         /// Single features.
         features: Vec<CpuFeature> => Child("feature"),
+        /// Memory cells.
+        numa: Option<crate::numa::Numa> => Child("numa"),
     }
     order ["arch", "model", "vendor", "topology", "cache", "maxphysaddr", "feature", "numa"]
 }

@@ -8,13 +8,15 @@ use crate::devices::Devices;
 use crate::features::{Features, PowerManagement};
 use crate::iothreads::{DefaultIoThread, IoThreadIds};
 use crate::memory::{Memory, Size};
+use crate::memory_backing::{MaxMemory, MemoryBacking};
 use crate::metadata::{Metadata, settle_namespaces};
 use crate::model::{Model, Output, Refusal, element, read, values};
+use crate::numa::{NumaCell, NumaTune};
 use crate::os::Os;
 use crate::reader::{read_document, shorten};
 use crate::sysinfo::Sysinfo;
 use crate::writer::write_document;
-use crate::{ParseError, consistency};
+use crate::{Element, ParseError, consistency};
 
 element! {
     /// A domain: the definition of one guest.
@@ -33,10 +35,14 @@ element! {
         description: Option<String> => TextChild("description"),
         /// Other programs' data; opaque.
         metadata: Option<Metadata> => Flatten(),
-        /// What the guest has at boot.
-        memory: Memory => Child("memory"),
+        /// How far memory can grow.
+        max_memory: Option<MaxMemory> => Child("maxMemory"),
+        /// What the guest has at boot. With memory cells: what they have together.
+        memory: Memory => ChildOrDefault("memory"),
         /// What the balloon leaves it. `None`: all.
         current_memory: Option<Size> => Child("currentMemory"),
+        /// What memory is made of on the host.
+        memory_backing: Option<MemoryBacking> => Child("memoryBacking"),
         /// Number of processors.
         vcpus: Vcpus => ChildOrDefault("vcpu"),
         /// How many threads serve disks.
@@ -45,6 +51,8 @@ element! {
         iothread_ids: Option<IoThreadIds> => Child("iothreadids"),
         /// QEMU's main loop.
         default_iothread: Option<DefaultIoThread> => Child("defaultiothread"),
+        /// Where on the host memory lies.
+        numa_tune: Option<NumaTune> => Child("numatune"),
         /// What the firmware is told about the machine.
         sysinfos: Vec<Sysinfo> => Child("sysinfo"),
         /// What boots.
@@ -133,7 +141,9 @@ impl Domain {
             () if root.child("name").is_none_or(|name| name.text().is_empty()) => {
                 return Err(ParseError::MissingName);
             }
-            () if root.child("memory").is_none() => return Err(ParseError::MissingMemory),
+            () if root.child("memory").is_none() && !has_cells(&root) => {
+                return Err(ParseError::MissingMemory);
+            }
             () if root.child("os").and_then(|os| os.child("type")).is_none() => {
                 return Err(ParseError::MissingOsType);
             }
@@ -174,6 +184,11 @@ impl Domain {
         write_document(&domain.open(options))
     }
 
+    /// The guest's memory cells.
+    pub fn cells(&self) -> &[NumaCell] {
+        self.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(&[][..], |numa| &numa.cells)
+    }
+
     /// Numbers of the threads for disks: those that are listed, then the lowest free ones up to the count.
     pub fn iothread_numbers(&self) -> Vec<u32> {
         let listed = self.iothread_ids.iter().flat_map(|ids| &ids.threads).map(|thread| thread.id);
@@ -190,6 +205,11 @@ impl Domain {
         self.write(&mut out);
         out
     }
+}
+
+/// Whether memory is given by cells, which say how much it is.
+fn has_cells(root: &Element) -> bool {
+    root.child("cpu").and_then(|cpu| cpu.child("numa")).is_some_and(|numa| numa.child("cell").is_some())
 }
 
 /// Which parts of a domain are written.

@@ -103,6 +103,9 @@ pub enum ParseError {
         /// The text as written, cut off when it is long.
         value: String,
     },
+    /// A contradiction that stock reports as an internal error.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// A value that its kind allows and its meaning does not, in stock's bare words.
     #[error("{0}")]
     Detail(String),
@@ -118,7 +121,7 @@ impl ParseError {
     /// The number of this error on the wire.
     pub fn code(&self) -> WireCode {
         match self {
-            Self::MissingDomainType => 1,
+            Self::MissingDomainType | Self::Internal(_) => 1,
             Self::OsType { .. } => 16,
             Self::MissingSource { .. } => 19,
             Self::MissingTarget => 20,

@@ -87,7 +87,7 @@ impl Unit {
     }
 
     /// The unit that a text names; upper and lower case are the same.
-    fn of(text: &str) -> Option<Self> {
+    pub(crate) fn of(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|unit| unit.as_str().eq_ignore_ascii_case(text))
     }
 }
@@ -100,8 +100,13 @@ pub(crate) fn take_kib(input: &mut Input<'_>) -> Result<u64, Refusal> {
     };
     let text: String = input.text()?.ok_or_else(|| input.invalid_text(""))?;
     let invalid = || input.invalid_text(&text);
-    let bytes = u64::parse(&text).ok().and_then(|number| number.checked_mul(unit.bytes()));
-    bytes.map(|bytes| bytes.div_ceil(1024)).ok_or_else(invalid)
+    size_of(&text, unit).ok_or_else(invalid)
+}
+
+/// An amount as KiB, rounded up.
+pub(crate) fn size_of(text: &str, unit: Unit) -> Option<u64> {
+    let bytes = u64::parse(text).ok().and_then(|number| number.checked_mul(unit.bytes()));
+    bytes.map(|bytes| bytes.div_ceil(1024))
 }
 
 impl Model for Size {
@@ -151,6 +156,38 @@ impl CpuSet {
         self.ranges.iter().any(|&(first, last)| (first..=last).contains(&number))
     }
 
+    /// The highest number.
+    pub fn last(&self) -> Option<u32> {
+        self.ranges.last().map(|(_, last)| *last)
+    }
+
+    /// Whether a number is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let meets = |&(first, last): &(u32, u32)| other.ranges.iter().any(|&(a, b)| first <= b && a <= last);
+        self.ranges.iter().any(meets)
+    }
+
+    /// Every number, ascending.
+    pub fn members(&self) -> impl Iterator<Item = u32> {
+        self.ranges.iter().flat_map(|&(first, last)| first..=last)
+    }
+
+    /// The ranges as text, ascending: `0-3`, `5`.
+    pub fn texts(&self) -> Vec<String> {
+        let range = |&(first, last): &(u32, u32)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        };
+        self.ranges.iter().map(range).collect()
+    }
+
+    /// The numbers that fulfil a condition. `None`: there is none.
+    pub fn of_members(is_member: impl Fn(u32) -> bool) -> Option<Self> {
+        let members: Vec<bool> = (0..=Self::MAX).map(is_member).collect();
+        let set = Self::from_members(&members);
+        (!set.ranges.is_empty()).then_some(set)
+    }
+
     fn from_members(members: &[bool]) -> Self {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         for number in (0..=Self::MAX).filter(|number| members[*number as usize]) {
@@ -194,11 +231,7 @@ impl Value for CpuSet {
     }
 
     fn to_text(&self) -> String {
-        let range = |&(first, last): &(u32, u32)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
-        };
-        self.ranges.iter().map(range).collect::<Vec<_>>().join(",")
+        self.texts().join(",")
     }
 }
 

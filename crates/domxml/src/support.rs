@@ -9,8 +9,8 @@ use std::fmt;
 use crate::model::{Output, Piece};
 use crate::reader::shorten;
 use crate::{
-    BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, SmbiosMode, Source, Tray,
-    VcpuPlacement,
+    BackingStore, Disk, Domain, Element, FormatOptions, Location, MemoryAccess, MemorySourceType, Node,
+    NumaCell, PlaceMode, SmbiosMode, Source, Tray, VcpuPlacement,
 };
 
 /// What stands in the way. On the wire: code 67, `unsupported configuration: …`.
@@ -102,11 +102,70 @@ const REFUSED_ON_DISK: &[RefusedOnDisk] = &[
     },
 ];
 
+/// A wish for memory that the model knows and nothing gives.
+struct RefusedMemory {
+    path: &'static str,
+    reason: &'static str,
+    is_there: fn(&Domain) -> bool,
+}
+
+const REFUSED_MEMORY: &[RefusedMemory] = &[
+    RefusedMemory {
+        path: "numatune/memory/@placement",
+        reason: "nobody advises on where memory lies",
+        is_there: |domain| {
+            let memory = domain.numa_tune.as_ref().and_then(|tune| tune.memory.as_ref());
+            memory.is_some_and(|memory| memory.placement == Some(VcpuPlacement::Auto))
+        },
+    },
+    RefusedMemory {
+        path: "numatune/memory/@mode",
+        reason: "mode 'restrictive' needs a control group, and none is made",
+        is_there: |domain| {
+            let memory = domain.numa_tune.as_ref().and_then(|tune| tune.memory.as_ref());
+            memory.is_some_and(|memory| memory.mode == Some(PlaceMode::Restrictive))
+        },
+    },
+    RefusedMemory {
+        path: "numatune/memnode/@mode",
+        reason: "mode 'restrictive' needs a control group, and none is made",
+        is_there: |domain| {
+            let cells = domain.numa_tune.as_ref().map_or(&[][..], |tune| &tune.cells);
+            cells.iter().any(|cell| cell.mode == PlaceMode::Restrictive)
+        },
+    },
+    RefusedMemory {
+        path: "memoryBacking/access",
+        reason: "shared memory needs <source type='memfd'/>",
+        is_there: |domain| {
+            let backing = domain.memory_backing.as_ref();
+            let is_shared = backing.and_then(|backing| backing.access) == Some(MemoryAccess::Shared);
+            is_shared && !is_memfd(domain)
+        },
+    },
+    RefusedMemory {
+        path: "cpu/numa/cell/@memAccess",
+        reason: "shared memory needs <source type='memfd'/> in <memoryBacking>",
+        is_there: |domain| {
+            let is_shared = |cell: &NumaCell| cell.mem_access == Some(MemoryAccess::Shared);
+            domain.cells().iter().any(is_shared) && !is_memfd(domain)
+        },
+    },
+];
+
+fn is_memfd(domain: &Domain) -> bool {
+    let backing = domain.memory_backing.as_ref();
+    backing.and_then(|backing| backing.source) == Some(MemorySourceType::Memfd)
+}
+
 /// What the model knows and we refuse all the same.
 fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
     let refuse = |path: String, reason| Err(Unsupported { path, what: What::Modelled(reason) });
     if domain.vcpus.placement == Some(VcpuPlacement::Auto) {
         return refuse("vcpu/@placement".to_owned(), "nobody advises on where processors run");
+    }
+    if let Some(refused) = REFUSED_MEMORY.iter().find(|refused| (refused.is_there)(domain)) {
+        return refuse(refused.path.to_owned(), refused.reason);
     }
     if domain.os.smbios == Some(SmbiosMode::Host) {
         return refuse("os/smbios/@mode".to_owned(), "the host's own tables are not read");

@@ -9,6 +9,7 @@ const SOURCE: &str = "
 <domain type='qemu'>
   <name>vm</name>
   <uuid>5c1d2b1e-7f0a-4b1e-9a53-0c9b5b0c8a01</uuid>
+  <maxMemory slots='2' unit='KiB'>262144</maxMemory>
   <memory unit='KiB'>131072</memory>
   <currentMemory unit='KiB'>131072</currentMemory>
   <vcpu placement='static'>2</vcpu>
@@ -25,6 +26,7 @@ const SOURCE: &str = "
     <topology sockets='1' dies='1' clusters='1' cores='2' threads='1'/>
     <feature policy='require' name='vme'/>
     <feature policy='disable' name='svm'/>
+    <numa><cell id='0' cpus='0-1' memory='131072' unit='KiB'/></numa>
   </cpu>
   <clock offset='utc'>
     <timer name='rtc' tickpolicy='catchup'/>
@@ -80,6 +82,21 @@ const SOURCE: &str = "
 
 /// Part of the source, what stands there in the target, and the error.
 const NOTICED: &[(&str, &str, &str)] = &[
+    (
+        "<cell id='0' cpus='0-1' memory='131072' unit='KiB'/>",
+        "<cell id='0' cpus='0' memory='131072' unit='KiB'/>",
+        "Target NUMA node CPUs 0 does not match source 0-1",
+    ),
+    (
+        "<cell id='0' cpus='0-1' memory='131072' unit='KiB'/>",
+        "<cell id='0' cpus='0-1' memory='131072' unit='KiB'/><cell id='1' memory='1024'/>",
+        "Target NUMA node count 2 does not match source 1",
+    ),
+    (
+        "<maxMemory slots='2' unit='KiB'>262144</maxMemory>",
+        "<maxMemory slots='3' unit='KiB'>262144</maxMemory>",
+        "Target domain maximum memory 262144 in 3 slots does not match source 262144 in 2 slots",
+    ),
     (
         "cache='none' queues='2'",
         "queues='2' packed='on'",

@@ -115,6 +115,136 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
         27,
         "XML error: Invalid value for attribute 'thread_pool_max' in element 'defaultiothread': 'x'.",
     ),
+    (
+        "<cpu><numa><cell id='0' cpus='0-1' memory='9'/><cell id='1' cpus='1' memory='9'/></numa></cpu>",
+        67,
+        "unsupported configuration: NUMA cells 1 and 0 have overlapping vCPU ids",
+    ),
+    (
+        "<cpu><numa><cell id='0' cpus='0-5' memory='9'/></numa></cpu>",
+        1,
+        "internal error: Number of CPUs in <numa> exceeds the <vcpu> count",
+    ),
+    (
+        "<cpu><numa><cell id='1' cpus='0-1' memory='9'/></numa></cpu>",
+        27,
+        "XML error: Exactly one 'cell' element per guest NUMA cell allowed, non-contiguous ranges or ranges not starting from 0 are not allowed",
+    ),
+    (
+        "<cpu><numa><cell id='0' cpus='0' memory='9'/><cell id='0' cpus='1' memory='9'/></numa></cpu>",
+        27,
+        "XML error: Duplicate NUMA cell info for cell id '0'",
+    ),
+    (
+        "<cpu><numa><cell id='0' cpus='0'/></numa></cpu>",
+        27,
+        "XML error: Missing required attribute 'memory' in element 'cell'",
+    ),
+    (
+        "<cpu><numa><cell id='0' memory='x'/></numa></cpu>",
+        27,
+        "XML error: Invalid value for attribute 'memory' in element 'cell': 'x'.",
+    ),
+    (
+        "<cpu><numa><cell memory='9'><distances><sibling id='3' value='20'/></distances></cell></numa></cpu>",
+        27,
+        "XML error: 'sibling_id 3' does not refer to a valid cell within NUMA 'cell id 0'",
+    ),
+    (
+        "<cpu><numa><cell memory='9'><distances><sibling id='0' value='20'/></distances></cell></numa></cpu>",
+        27,
+        "XML error: 'value 20' is invalid for 'sibling id 0' under NUMA 'cell id 0'",
+    ),
+    (
+        "<cpu><numa><cell memory='9'/><cell memory='9'><distances><sibling id='0' value='5'/></distances></cell></numa></cpu>",
+        27,
+        "XML error: 'value 5' is invalid for 'sibling id 0' under NUMA 'cell id 1'",
+    ),
+    (
+        "<cpu><numa><cell memory='9' memAccess='shared'/></numa></cpu>",
+        67,
+        "unsupported configuration: element 'cpu/numa/cell/@memAccess': shared memory needs <source type='memfd'/> in <memoryBacking>",
+    ),
+    (
+        "<cpu><numa><cell memory='9' discard='yes'/></numa></cpu>",
+        67,
+        "unsupported configuration: attribute 'cpu/numa/cell/@discard' with value 'yes'",
+    ),
+    (
+        "<maxMemory slots='0' unit='GiB'>4</maxMemory>",
+        27,
+        "XML error: Invalid value for attribute 'slots' in element 'maxMemory': '0'.",
+    ),
+    (
+        "<maxMemory unit='GiB'>4</maxMemory>",
+        27,
+        "XML error: Missing required attribute 'slots' in element 'maxMemory'",
+    ),
+    (
+        "<maxMemory slots='1'>4</maxMemory>",
+        27,
+        "XML error: maximum memory size must be equal or greater than the actual memory size",
+    ),
+    (
+        "<maxMemory slots='2' unit='GiB'>4</maxMemory>",
+        67,
+        "unsupported configuration: At least one numa node has to be configured when enabling memory hotplug",
+    ),
+    (
+        "<numatune><memnode cellid='0' mode='strict' nodeset='0'/></numatune>",
+        27,
+        "XML error: Element 'memnode' is invalid without any guest NUMA cells",
+    ),
+    (
+        "<cpu><numa><cell memory='9'/></numa></cpu><numatune><memnode cellid='1' mode='strict' nodeset='0'/></numatune>",
+        27,
+        "XML error: Argument 'memnode' must correspond to existing guest's NUMA cell",
+    ),
+    (
+        "<numatune><memory mode='strict'/></numatune>",
+        67,
+        "unsupported configuration: nodeset for NUMA memory tuning must be set if 'placement' is 'static'",
+    ),
+    (
+        "<numatune><memory mode='x' nodeset='0'/></numatune>",
+        67,
+        "unsupported configuration: attribute 'numatune/memory/@mode' with value 'x'",
+    ),
+    (
+        "<numatune><memory placement='auto'/></numatune>",
+        67,
+        "unsupported configuration: element 'numatune/memory/@placement': nobody advises on where memory lies",
+    ),
+    (
+        "<numatune><memory mode='restrictive' nodeset='0'/></numatune>",
+        67,
+        "unsupported configuration: element 'numatune/memory/@mode': mode 'restrictive' needs a control group, and none is made",
+    ),
+    (
+        "<memoryBacking><hugepages/></memoryBacking>",
+        67,
+        "unsupported configuration: element 'memoryBacking/hugepages': <hugepages>",
+    ),
+    (
+        "<memoryBacking><locked/></memoryBacking>",
+        67,
+        "unsupported configuration: element 'memoryBacking/locked': <locked>",
+    ),
+    (
+        "<memoryBacking><source type='file'/></memoryBacking>",
+        67,
+        "unsupported configuration: element 'memoryBacking/source': <source type='file'>",
+    ),
+    (
+        "<memoryBacking><access mode='shared'/></memoryBacking>",
+        67,
+        "unsupported configuration: element 'memoryBacking/access': shared memory needs <source type='memfd'/>",
+    ),
+    (
+        "<memoryBacking><allocation threads='x'/></memoryBacking>",
+        27,
+        "XML error: Invalid value for attribute 'threads' in element 'allocation': 'x'.",
+    ),
     ("<sysinfo/>", 27, "XML error: Missing required attribute 'type' in element 'sysinfo'"),
     (
         "<sysinfo type='fwcfg'><entry name='x'>v</entry></sysinfo>",

@@ -81,9 +81,7 @@ fn nothing_of_an_input_is_lost() {
 /// The samples that are not supported, and the part that stops each.
 const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "devices/disk[3]"),
-    ("cpu-numa1", "cpu/numa"),
     ("firmware-manual-efi", "os/loader"),
-    ("memory-hotplug", "maxMemory"),
     ("pstore-acpi-erst", "devices/pstore"),
     ("tpm-emulator", "devices/tpm"),
     ("vhost-vsock", "devices/vsock"),

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::Value;
+
 use super::{AbiMismatch, Row, quoted, rows, same, shown};
 use crate::{
-    Clock, Cpu, CpuMatch, Domain, FeaturePolicy, HyperVMode, KvmFeatures, OnOff, Os, PowerManagement, Smbios,
-    SmbiosMode, Sysinfo, Timer, Topology, YesNo,
+    Clock, Cpu, CpuMatch, Domain, FeaturePolicy, HyperVMode, KvmFeatures, NumaCell, OnOff, Os,
+    PowerManagement, Smbios, SmbiosMode, Sysinfo, Timer, Topology, YesNo,
 };
 
 pub(super) fn check(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
@@ -24,6 +26,7 @@ pub(super) fn check(source: &Domain, target: &Domain) -> Result<(), AbiMismatch>
     }
     timers.iter().zip(&target_timers).try_for_each(|(source, target)| rows(TIMER, source, target))?;
     cpu(source.cpu.as_ref(), target.cpu.as_ref())?;
+    cells(source, target)?;
     let pm = |domain: &Domain| domain.pm.clone().unwrap_or_default();
     rows(PM, &pm(source), &pm(target))
 }
@@ -33,6 +36,12 @@ const DOMAIN: &[Row<Domain>] = &[
     Row { what: "domain uuid", value: |domain| shown(domain.uuid) },
     Row { what: "domain name", value: |domain| quoted(&domain.name) },
     Row { what: "domain max memory", value: |domain| domain.memory.kib.to_string() },
+    Row {
+        what: "domain maximum memory",
+        value: |domain| {
+            shown(domain.max_memory.as_ref().map(|max| format!("{} in {} slots", max.kib, max.slots)))
+        },
+    },
     Row { what: "domain vCPU max", value: |domain| domain.vcpus.max.to_string() },
     Row { what: "domain architecture", value: |domain| shown(domain.os.machine.arch) },
     Row { what: "domain machine type", value: |domain| shown(domain.os.machine.machine.as_ref()) },
@@ -109,6 +118,30 @@ fn features(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
 }
 
 /// Their order in the XML means nothing.
+/// Memory cells: to QEMU each is a block of memory of its own.
+fn cells(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
+    let (source, target) = (source.cells(), target.cells());
+    same("NUMA node count", source.len(), target.len())?;
+    source.iter().zip(target).try_for_each(|(source, target)| rows(CELL, source, target))
+}
+
+const CELL: &[Row<NumaCell>] = &[
+    Row { what: "NUMA node id", value: |cell| shown(cell.id) },
+    Row { what: "NUMA node CPUs", value: |cell| shown(cell.cpus.as_ref().map(Value::to_text)) },
+    Row { what: "NUMA node memory", value: |cell| cell.kib.to_string() },
+    Row {
+        what: "NUMA node distances",
+        value: |cell| {
+            let siblings = cell.distances.as_ref().map_or(&[][..], |distances| &distances.siblings);
+            siblings
+                .iter()
+                .map(|sibling| format!("{}:{}", sibling.id, sibling.value))
+                .collect::<Vec<_>>()
+                .join(",")
+        },
+    },
+];
+
 /// What the firmware's tables say, and the files that the firmware hands over. Stock compares this too.
 fn tables(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
     let mode = |domain: &Domain| domain.os.smbios.unwrap_or(SmbiosMode::Emulate);

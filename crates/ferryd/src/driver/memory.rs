@@ -43,7 +43,7 @@ impl Driver {
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
         }
         let Some(mut config) = self.config_copy(affected) else { return Ok(()) };
-        let has_nodes = config.cpu.as_ref().is_some_and(|cpu| cpu.rest.child("numa").is_some());
+        let has_nodes = !config.cells().is_empty();
         if has_nodes {
             let text = "initial memory size of a domain with NUMA nodes cannot be modified with this API";
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));

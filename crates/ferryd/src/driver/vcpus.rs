@@ -72,6 +72,11 @@ impl Driver {
             let text = "CPU topology doesn't match the desired vcpu count";
             return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, text));
         }
+        let claimed = config.cells().iter().filter_map(|cell| cell.cpus.as_ref()?.last());
+        if claimed.max().is_some_and(|last| last >= count) {
+            let text = "Number of CPUs in <numa> exceeds the desired maximum vcpu count";
+            return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, text));
+        }
         let current = config.vcpus.current().min(count);
         config.vcpus.max = count;
         set_current(&mut config, current);

@@ -7,29 +7,22 @@ use ferry_domxml::{DomainKind, OnOff, YesNo};
 
 use super::{Builder, CommandLineError, incomplete, rtc};
 use crate::host_model::qemu_feature;
-use crate::props::{KeyValue, Props, on_off};
+use crate::props::{KeyValue, on_off};
 
-/// Name of the RAM block when the machine does not tell: what both families have always had.
-const RAM_ID: &str = "pc.ram";
-
-/// Guest memory comes in whole MiB.
 const MIB_KIB: u64 = 1024;
 
 impl Builder<'_> {
     pub(super) fn board(&mut self) -> Result<(), CommandLineError> {
-        let ram = self.machine()?;
+        self.machine()?;
         self.accelerator();
         self.cpu()?;
         self.smm_memory();
-        let kib = self.domain.memory.kib.next_multiple_of(MIB_KIB);
-        self.option("-m", KeyValue::new("").with("size", format!("{kib}k")));
-        self.option(
-            "-object",
-            Props::object("memory-backend-ram", ram).with("size", kib.saturating_mul(1024)),
-        );
+        self.memory_size();
+        self.whole_memory();
         self.option("-overcommit", "mem-lock=off");
         self.smp();
         self.iothreads();
+        self.cells()?;
         let uuid = self.domain.uuid.ok_or_else(|| incomplete("the domain", "uuid"))?;
         self.option("-uuid", uuid.hyphenated());
         self.firmware_tables();
@@ -41,12 +34,11 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Returns the name of the RAM block.
-    fn machine(&mut self) -> Result<String, CommandLineError> {
+    fn machine(&mut self) -> Result<(), CommandLineError> {
         let domain = self.domain;
         let name = domain.os.machine.machine.as_deref().ok_or_else(|| incomplete("the domain", "machine"))?;
-        let ram = self.capabilities.machine(name).and_then(|machine| machine.ram_id.clone());
-        let ram = ram.unwrap_or_else(|| RAM_ID.to_owned());
+        let ram = domain.cells().is_empty().then(|| self.ram_id());
+        let is_merged = !domain.memory_backing.as_ref().is_some_and(|backing| backing.no_share_pages);
         let features = domain.features.as_ref();
         let state = |state: Option<OnOff>| state.map(|state| on_off(state.is_on()));
         let timers = domain.clock.as_ref().map_or(&[][..], |clock| &clock.timers);
@@ -65,7 +57,8 @@ impl Builder<'_> {
             .with_some("smm", state(smm.map(|smm| smm.state.unwrap_or(OnOff::On))))
             .with_some("kernel_irqchip", interrupts)
             .switch("dump-guest-core", domain.memory.dump_core == Some(OnOff::On))
-            .with("memory-backend", &ram)
+            .with_some("mem-merge", (!is_merged).then_some("off"))
+            .with_some("memory-backend", ram)
             .with_some("hpet", hpet.filter(|_| hpet_is_property).map(on_off))
             .switch("acpi", features.is_some_and(|features| features.acpi))
             .with_some("graphics", serial_screen.then_some("off"));
@@ -73,7 +66,7 @@ impl Builder<'_> {
         if hpet == Some(false) && !hpet_is_property {
             self.flag("-no-hpet");
         }
-        Ok(ram)
+        Ok(())
     }
 
     fn accelerator(&mut self) {

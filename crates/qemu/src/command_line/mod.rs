@@ -15,6 +15,7 @@ mod disks;
 mod display;
 mod firmware_tables;
 mod interfaces;
+mod memory;
 mod place;
 pub mod plug;
 mod rtc;

@@ -139,6 +139,7 @@ fn empty_cpu() -> Cpu {
         cache: None,
         max_phys_addr: None,
         features: Vec::new(),
+        numa: None,
         rest: Rest::default(),
     }
 }

@@ -9,6 +9,7 @@
 //! serves all controllers that the steps before may have added. Randomness and the capabilities of the
 //! binary are arguments; the host, files and other domains are out of sight.
 
+mod cells;
 mod controllers;
 mod defaults;
 mod implicit;
@@ -130,6 +131,7 @@ pub fn complete(
 ) -> Result<(), CompleteError> {
     let family = defaults::machine(domain, capabilities)?;
     domain.devices.arrange();
+    cells::complete(domain);
     defaults::scalars(domain, capabilities);
     defaults::disks(domain)?;
     defaults::interfaces(domain, capabilities, random);

@@ -15,9 +15,7 @@ use super::common::{capabilities, counted, differences, line, normal, without_ho
 /// Samples with something that is not supported yet, and a word of it.
 const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "disk"),
-    ("cpu-numa1", "numa"),
     ("firmware-manual-efi", "loader"),
-    ("memory-hotplug", "maxMemory"),
     ("pstore-acpi-erst", "pstore"),
     ("tpm-emulator", "tpm"),
     ("vhost-vsock", "vsock"),
