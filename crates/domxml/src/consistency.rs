@@ -2,6 +2,7 @@
 //!
 //! Error texts are those that stock shows. What depends on QEMU or the host is the `qemu` crate's to say.
 
+mod devices;
 mod firmware;
 mod memory;
 mod threads;
@@ -19,7 +20,8 @@ pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
     threads::check(domain)?;
     firmware::check(domain)?;
     disks(&domain.devices.disks)?;
-    boot_order(domain)
+    boot_order(domain)?;
+    devices::check(domain)
 }
 
 fn contradiction(text: impl Into<String>) -> Result<(), ParseError> {

@@ -10,6 +10,8 @@ use crate::input_device::InputDevice;
 use crate::interface::Interface;
 use crate::misc::{MemBalloon, Rng, Watchdog};
 use crate::model::element;
+use crate::small_devices::{Panic, Pstore, Vsock};
+use crate::sound::Sound;
 
 element! {
     /// Everything that is plugged in.
@@ -33,6 +35,8 @@ element! {
         inputs: Vec<InputDevice> => Child("input"),
         /// Ways to look at the guest.
         graphics: Vec<Graphics> => Child("graphics"),
+        /// Sound cards.
+        sounds: Vec<Sound> => Child("sound"),
         /// Where sound goes.
         audios: Vec<Audio> => Child("audio"),
         /// Graphics cards.
@@ -43,6 +47,12 @@ element! {
         memballoon: Option<MemBalloon> => Child("memballoon"),
         /// Sources of random numbers.
         rngs: Vec<Rng> => Child("rng"),
+        /// Tell that the guest's system has crashed.
+        panics: Vec<Panic> => Child("panic"),
+        /// Sockets between guest and host.
+        vsock: Option<Vsock> => Child("vsock"),
+        /// Keeps what the guest said before it crashed.
+        pstore: Option<Pstore> => Child("pstore"),
     }
     order [
         "emulator", "disk", "controller", "lease", "filesystem", "interface", "smartcard", "serial", "parallel",

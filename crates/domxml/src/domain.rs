@@ -10,7 +10,7 @@ use crate::iothreads::{DefaultIoThread, IoThreadIds};
 use crate::memory::{Memory, Size};
 use crate::memory_backing::{MaxMemory, MemoryBacking};
 use crate::metadata::{Metadata, settle_namespaces};
-use crate::model::{Model, Output, Refusal, element, read, values};
+use crate::model::{Input, Model, Output, Refusal, element, read, values};
 use crate::numa::{NumaCell, NumaTune};
 use crate::os::Os;
 use crate::reader::{read_document, shorten};
@@ -29,6 +29,8 @@ element! {
         name: String => NeededText("name"),
         /// Identity of the guest wherever it runs. `None`: made up at define.
         uuid: Option<Uuid> => TextChild("uuid"),
+        /// Tells the guest's system that it is another run of itself.
+        genid: Option<GenId> => Child("genid"),
         /// A short line for people.
         title: Option<String> => TextChild("title"),
         /// Anything for people.
@@ -81,6 +83,27 @@ element! {
         "idmap", "features", "cpu", "clock", "on_poweroff", "on_reboot", "on_crash", "on_lockfailure", "pm",
         "perf", "devices", "seclabel", "keywrap", "launchSecurity",
     ]
+}
+
+/// `<genid>`: an identity that changes whenever the guest becomes another run of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GenId {
+    /// The identity. `None`: to be made up at define.
+    pub id: Option<Uuid>,
+}
+
+impl Model for GenId {
+    fn read(input: &mut Input<'_>) -> Result<Self, Refusal> {
+        let id = input.text()?;
+        input.finish()?;
+        Ok(Self { id })
+    }
+
+    fn write(&self, out: &mut Output) {
+        if let Some(id) = &self.id {
+            out.text(id);
+        }
+    }
 }
 
 values! {

@@ -69,10 +69,14 @@ impl Devices {
         infos.extend(self.graphics.iter_mut().map(|device| match device {
             Graphics::Vnc(vnc) => &mut vnc.info,
         }));
+        infos.extend(self.sounds.iter_mut().map(|device| &mut device.info));
         infos.extend(self.videos.iter_mut().map(|device| &mut device.info));
         infos.extend(self.watchdogs.iter_mut().map(|device| &mut device.info));
         infos.extend(self.memballoon.iter_mut().map(|device| &mut device.info));
         infos.extend(self.rngs.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.panics.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.vsock.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.pstore.iter_mut().map(|device| &mut device.info));
         infos
     }
 }

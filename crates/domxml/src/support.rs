@@ -175,6 +175,18 @@ fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
             return refuse(format!("devices/disk[{}]/{}", index + 1, refused.path), refused.reason);
         }
     }
+    if let Some(vsock) = &domain.devices.vsock {
+        let is_given = vsock
+            .cid
+            .as_ref()
+            .is_some_and(|cid| cid.address.is_some() && cid.auto.is_none_or(|auto| !auto.is_yes()));
+        if !is_given {
+            return refuse("devices/vsock/cid".to_owned(), "nobody gives out numbers; name one with address");
+        }
+    }
+    if domain.devices.pstore.as_ref().is_some_and(|pstore| pstore.path.is_none() || pstore.size.is_none()) {
+        return refuse("devices/pstore".to_owned(), "its path and its size must be given");
+    }
     for (index, interface) in domain.devices.interfaces.iter().enumerate() {
         let guest = interface.driver.as_ref().and_then(|driver| driver.guest.as_ref());
         if guest.is_some_and(|guest| guest.gso.is_some() || guest.mrg_rxbuf.is_some()) {
@@ -305,7 +317,7 @@ mod tests {
 
     #[test]
     fn kept_parts_are_refused_by_their_path() {
-        refused("<genid/>", "", "element 'genid': <genid>");
+        refused("<perf/>", "", "element 'perf': <perf>");
         refused(
             "<features><hyperv><what state='on'/></hyperv></features>",
             "",

@@ -77,11 +77,36 @@ const SOURCE: &str = "
     <watchdog model='itco' action='reset'/>
     <memballoon model='virtio' autodeflate='on'><stats period='5'/></memballoon>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+    <sound model='ich6'/>
+    <panic model='isa'/>
+    <vsock model='virtio'><cid auto='no' address='4'/></vsock>
+    <pstore backend='acpi-erst'><path>/srv/p</path><size unit='KiB'>8</size></pstore>
   </devices>
 </domain>";
 
 /// Part of the source, what stands there in the target, and the error.
 const NOTICED: &[(&str, &str, &str)] = &[
+    (
+        "<sound model='ich6'/>",
+        "<sound model='ac97'/>",
+        "Target sound card model ac97 does not match source ich6",
+    ),
+    ("<sound model='ich6'/>", "", "Target domain sound card count 0 does not match source 1"),
+    (
+        "<panic model='isa'/>",
+        "<panic model='hyperv'/>",
+        "Target panic model 'hyperv' does not match source 'isa'",
+    ),
+    (
+        "<vsock model='virtio'>",
+        "<vsock model='virtio-non-transitional'>",
+        "Target vsock model 'virtio-non-transitional' does not match source 'virtio'",
+    ),
+    (
+        "<size unit='KiB'>8</size>",
+        "<size unit='KiB'>16</size>",
+        "Target pstore size 16 does not match source 8",
+    ),
     (
         "<cell id='0' cpus='0-1' memory='131072' unit='KiB'/>",
         "<cell id='0' cpus='0' memory='131072' unit='KiB'/>",

@@ -88,6 +88,7 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
         67,
         "unsupported configuration: attribute 'features/hyperv/@mode' with value 'x'",
     ),
+    ("<genid>x</genid>", 27, "XML error: Invalid value 'x' for element 'genid'"),
     ("<iothreads>-1</iothreads>", 27, "XML error: Invalid value '-1' for element 'iothreads'"),
     ("<iothreads>100000</iothreads>", 27, "XML error: invalid iothreads count '100000'"),
     (
@@ -260,6 +261,57 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
 
 /// What stands among the devices.
 const DEVICES: &[(&str, u32, &str)] = &[
+    ("<vsock><cid address='2'/></vsock>", 67, "unsupported configuration: guest CIDs must be >= 3"),
+    (
+        "<vsock><cid address='x'/></vsock>",
+        27,
+        "XML error: Invalid value for attribute 'address' in element 'cid': 'x'.",
+    ),
+    (
+        "<vsock/>",
+        67,
+        "unsupported configuration: element 'devices/vsock/cid': nobody gives out numbers; name one with address",
+    ),
+    (
+        "<vsock><cid auto='yes'/></vsock>",
+        67,
+        "unsupported configuration: element 'devices/vsock/cid': nobody gives out numbers; name one with address",
+    ),
+    (
+        "<vsock><cid address='3'/></vsock><vsock/>",
+        67,
+        "unsupported configuration: element 'devices/vsock[2]': <vsock>",
+    ),
+    ("<panic model='x'/>", 67, "unsupported configuration: attribute 'devices/panic/@model' with value 'x'"),
+    ("<panic model='isa'/><panic/>", 27, "XML error: Multiple panic devices with model 'isa'"),
+    ("<sound/>", 27, "XML error: Missing required attribute 'model' in element 'sound'"),
+    ("<sound model='x'/>", 67, "unsupported configuration: element 'devices/sound': <sound model='x'>"),
+    ("<sound model='ich9'><audio id='5'/></sound>", 27, "XML error: no audio device with ID 5"),
+    (
+        "<sound model='ich6'><codec type='x'/></sound>",
+        67,
+        "unsupported configuration: element 'devices/sound/codec': <codec type='x'>",
+    ),
+    (
+        "<audio id='1' type='none'/><audio id='1' type='none'/>",
+        27,
+        "XML error: audio ID 1 is used multiple times",
+    ),
+    (
+        "<audio id='0' type='none'/>",
+        27,
+        "XML error: Invalid value for attribute 'id' in element 'audio': '0'.",
+    ),
+    (
+        "<pstore backend='x'/>",
+        67,
+        "unsupported configuration: element 'devices/pstore': <pstore backend='x'>",
+    ),
+    (
+        "<pstore backend='acpi-erst'/>",
+        67,
+        "unsupported configuration: element 'devices/pstore': its path and its size must be given",
+    ),
     (
         "<disk><driver iothread='0'/><source file='/a'/><target dev='vda'/></disk>",
         27,

@@ -82,9 +82,7 @@ fn nothing_of_an_input_is_lost() {
 const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "devices/disk[3]"),
     ("firmware-manual-efi", "os/loader"),
-    ("pstore-acpi-erst", "devices/pstore"),
     ("tpm-emulator", "devices/tpm"),
-    ("vhost-vsock", "devices/vsock"),
     ("vm-windows-uefi", "os"),
 ];
 

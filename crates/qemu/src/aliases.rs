@@ -57,6 +57,18 @@ pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
     if let Some(balloon) = &mut devices.memballoon {
         name(&mut balloon.info, || "balloon0".to_owned());
     }
+    for (at, sound) in devices.sounds.iter_mut().enumerate() {
+        name(&mut sound.info, || format!("sound{at}"));
+    }
+    for (at, panic) in devices.panics.iter_mut().enumerate() {
+        name(&mut panic.info, || format!("panic{at}"));
+    }
+    if let Some(vsock) = &mut devices.vsock {
+        name(&mut vsock.info, || "vsock0".to_owned());
+    }
+    if let Some(pstore) = &mut devices.pstore {
+        name(&mut pstore.info, || "pstore0".to_owned());
+    }
     count(devices.rngs.iter_mut().map(|rng| &mut rng.info).collect(), "rng");
     mirror_console(domain);
     Ok(())

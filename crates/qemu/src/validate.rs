@@ -15,10 +15,12 @@ use ferry_domxml::disk::{CacheMode, Disk, DiskBus, DiskDevice, IoMode};
 use ferry_domxml::display::{Graphics, VideoType};
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::misc::{BalloonModel, WatchdogModel};
+use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::storage::Location;
 use ferry_domxml::{Domain, DomainKind};
 
 use crate::capabilities::{Accelerator, Capabilities};
+use crate::command_line::{codecs, sound_driver};
 use crate::complete::is_ich9;
 use crate::host_model::{self, NoHostModel};
 use crate::machine::{self, MachineError};
@@ -275,6 +277,10 @@ fn aliases(domain: &Domain) -> Result<(), ValidateError> {
     infos.extend(devices.watchdogs.iter().map(|device| &device.info));
     infos.extend(devices.memballoon.iter().map(|device| &device.info));
     infos.extend(devices.rngs.iter().map(|device| &device.info));
+    infos.extend(devices.sounds.iter().map(|device| &device.info));
+    infos.extend(devices.panics.iter().map(|device| &device.info));
+    infos.extend(devices.vsock.iter().map(|device| &device.info));
+    infos.extend(devices.pstore.iter().map(|device| &device.info));
     let mut seen = BTreeSet::new();
     for alias in infos.into_iter().filter_map(DeviceInfo::user_alias) {
         if !seen.insert(alias) {
@@ -382,5 +388,18 @@ fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
         needed.push(("memballoon", "virtio-balloon-pci"));
     }
     needed.extend(devices.rngs.iter().map(|_| ("rng", "virtio-rng-pci")));
+    for sound in &devices.sounds {
+        needed.push(("sound", sound_driver(sound.model)));
+        needed.extend(codecs(sound).into_iter().map(|codec| ("sound codec", codec)));
+    }
+    needed.extend(
+        devices
+            .panics
+            .iter()
+            .filter(|panic| panic.model == Some(PanicModel::Isa))
+            .map(|_| ("panic", "pvpanic")),
+    );
+    needed.extend(devices.vsock.iter().map(|_| ("vsock", "vhost-vsock-pci")));
+    needed.extend(domain.genid.iter().map(|_| ("genid", "vmgenid")));
     needed
 }

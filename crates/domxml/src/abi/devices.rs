@@ -3,8 +3,8 @@
 use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
 use crate::{
     Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
-    InputDevice, Interface, MemBalloon, Offloads, OnOff, Rng, Serial, Video, VirtioDriver, VirtioOptions,
-    Watchdog,
+    InputDevice, Interface, MemBalloon, Offloads, OnOff, Pstore, Rng, Serial, Sound, Video, VirtioDriver,
+    VirtioOptions, Vsock, Watchdog,
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
@@ -37,6 +37,10 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
         plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
         info(&source.info, &target.info)
     })?;
+    lists("domain sound card count", &source.sounds, &target.sounds, |source, target| {
+        rows(SOUND, source, target)?;
+        info(&source.info, &target.info)
+    })?;
     lists("domain video card count", &source.videos, &target.videos, |source, target| {
         rows(VIDEO, source, target)?;
         plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
@@ -62,6 +66,23 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     lists("domain RNG device count", &source.rngs, &target.rngs, |source, target| {
         rows(RNG, source, target)?;
         plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain panic device count", &source.panics, &target.panics, |source, target| {
+        same("panic model", quoted(shown(source.model)), quoted(shown(target.model)))?;
+        info(&source.info, &target.info)
+    })?;
+    let of = |one: &Option<Vsock>| one.iter().cloned().collect::<Vec<_>>();
+    lists("domain vsock device count", &of(&source.vsock), &of(&target.vsock), |source, target| {
+        same("vsock model", quoted(shown(source.model)), quoted(shown(target.model)))?;
+        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+        info(&source.info, &target.info)
+    })?;
+    let of = |one: &Option<Pstore>| one.iter().cloned().collect::<Vec<_>>();
+    lists("domain pstore device count", &of(&source.pstore), &of(&target.pstore), |source, target| {
+        let size = |pstore: &Pstore| shown(pstore.size.map(|size| size.kib));
+        same("pstore backend", source.backend, target.backend)?;
+        same("pstore size", size(source), size(target))?;
         info(&source.info, &target.info)
     })
 }
@@ -210,6 +231,14 @@ fn offloads(offloads: Option<&Offloads>) -> String {
 const INPUT: &[Row<InputDevice>] = &[
     Row { what: "input device type", value: |input| input.kind.to_string() },
     Row { what: "input device bus", value: |input| shown(input.bus) },
+];
+
+const SOUND: &[Row<Sound>] = &[
+    Row { what: "sound card model", value: |sound| sound.model.to_string() },
+    Row {
+        what: "sound card codecs",
+        value: |sound| sound.codecs.iter().map(|codec| codec.as_str()).collect::<Vec<_>>().join(","),
+    },
 ];
 
 const VIDEO: &[Row<Video>] = &[

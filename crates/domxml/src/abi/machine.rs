@@ -34,6 +34,7 @@ pub(super) fn check(source: &Domain, target: &Domain) -> Result<(), AbiMismatch>
 const DOMAIN: &[Row<Domain>] = &[
     Row { what: "domain virt type", value: |domain| domain.kind.to_string() },
     Row { what: "domain uuid", value: |domain| shown(domain.uuid) },
+    Row { what: "domain genid", value: |domain| shown(domain.genid.and_then(|genid| genid.id)) },
     Row { what: "domain name", value: |domain| quoted(&domain.name) },
     Row { what: "domain max memory", value: |domain| domain.memory.kib.to_string() },
     Row {

@@ -159,6 +159,7 @@ fn make(
     making.launch.monitor = making.listen(&run_dir.monitor())?;
     making.open_taps(domain)?;
     making.open_chardevs(domain)?;
+    making.open_small_devices(domain)?;
     let mut line = command_line(domain, capabilities, &making.launch).map_err(refuse::no_command_line)?;
     if !host.config.seccomp_sandbox {
         leave_out(&mut line, "-sandbox");
@@ -193,6 +194,29 @@ impl Making<'_> {
             self.launch.taps.insert(alias, Tap { fds, vhost_fds: Vec::new() });
         }
         Ok(())
+    }
+
+    /// The host's end of a socket device, and the file behind the guest's crash memory.
+    fn open_small_devices(&mut self, domain: &Domain) -> Result<(), Error> {
+        const VSOCK: &str = "/dev/vhost-vsock";
+        if domain.devices.vsock.is_some() {
+            let opened = File::options().read(true).write(true).open(VSOCK);
+            let device =
+                opened.map_err(|error| refuse::system(&format!("unable to open '{VSOCK}'"), &error))?;
+            self.launch.vsock = Some(self.inherit(device));
+        }
+        let Some(pstore) = &domain.devices.pstore else { return Ok(()) };
+        let Some((path, size)) = pstore.path.as_deref().zip(pstore.size) else { return Ok(()) };
+        let path = Path::new(path);
+        // QEMU would make it, but only where its account may.
+        let made = File::options().create(true).append(true).open(path).and_then(|file| {
+            let bytes = size.kib.saturating_mul(1024);
+            if file.metadata()?.len() < bytes {
+                file.set_len(bytes)?;
+            }
+            self.host.account.own(path)
+        });
+        made.map_err(|error| refuse::system(&format!("Unable to open file: {}", path.display()), &error))
     }
 
     fn open_chardevs(&mut self, domain: &mut Domain) -> Result<(), Error> {

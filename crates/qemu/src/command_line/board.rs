@@ -3,6 +3,7 @@
 use ferry_domxml::clock::TimerName;
 use ferry_domxml::cpu::{CacheModeOfCpu, Cpu, CpuMode, FeaturePolicy, PhysAddrMode};
 use ferry_domxml::features::{Features, HyperVMode, IoApic};
+use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::{DomainKind, OnOff, YesNo};
 
 use super::{Builder, CommandLineError, incomplete, rtc};
@@ -110,6 +111,9 @@ impl Builder<'_> {
         option = self.cpu_clock(option);
         option = self.cpu_board(option);
         option = hypervisor(self.domain.features.as_ref(), option);
+        let panics = &self.domain.devices.panics;
+        let tells_crashes = panics.iter().any(|panic| panic.model == Some(PanicModel::HyperV));
+        option = option.with_some("hv-crash", tells_crashes.then_some("on"));
         self.option("-cpu", cpu_shape(cpu, option));
         Ok(())
     }

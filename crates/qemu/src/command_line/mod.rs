@@ -19,6 +19,7 @@ mod memory;
 mod place;
 pub mod plug;
 mod rtc;
+mod small_devices;
 mod threads;
 mod virtio;
 
@@ -32,6 +33,7 @@ use crate::machine::{self, Family, MachineError};
 use crate::props::{KeyValue, Props};
 
 pub use boot::boot_indexes;
+pub(crate) use small_devices::{codecs, sound_driver};
 
 /// Number of a file descriptor in QEMU's process.
 pub type Fd = i32;
@@ -50,13 +52,15 @@ pub struct Launch {
     /// Back ends of character devices, by the device's alias. One without an entry is opened by QEMU from
     /// its path.
     pub chardevs: BTreeMap<String, ChardevFds>,
+    /// `/dev/vhost-vsock`, open for reading and writing. `None`: QEMU opens it.
+    pub vsock: Option<Fd>,
 }
 
 impl Launch {
     /// A start with a monitor and nothing else.
     #[must_use]
     pub fn new(monitor: Fd, now: Now) -> Self {
-        Self { monitor, incoming: false, now, taps: BTreeMap::new(), chardevs: BTreeMap::new() }
+        Self { monitor, incoming: false, now, taps: BTreeMap::new(), chardevs: BTreeMap::new(), vsock: None }
     }
 }
 
@@ -161,12 +165,17 @@ pub fn command_line(
     line.audio();
     line.graphics()?;
     line.videos()?;
+    line.sounds()?;
     line.watchdogs()?;
     if launch.incoming {
         line.option("-incoming", "defer");
     }
     line.balloon()?;
     line.rngs()?;
+    line.identity();
+    line.panics();
+    line.vsock()?;
+    line.pstore()?;
     line.crash_dump();
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     line.option("-msg", "timestamp=on");

@@ -9,15 +9,16 @@ use ferry_domxml::chardev::{
 };
 use ferry_domxml::clock::{Clock, ClockOffset};
 use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, VcpuPlacement};
-use ferry_domxml::disk::{Disk, DiskBus, DiskDevice};
+use ferry_domxml::disk::{Disk, DiskBus, DiskDevice, VirtioModel};
 use ferry_domxml::display::{Graphics, Listen, Video, VideoType};
 use ferry_domxml::features::HyperVMode;
 use ferry_domxml::input_device::{InputBus, InputType};
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::memory::Size;
 use ferry_domxml::os::{Arch, BootDevice};
+use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::storage::ImageFormat;
-use ferry_domxml::{Domain, DomainKind, Mac, OnCrash, OnEvent, OnOff, Rest, YesNo};
+use ferry_domxml::{Domain, DomainKind, GenId, Mac, OnCrash, OnEvent, OnOff, Rest, Uuid, YesNo};
 
 use super::{CompleteError, Origin};
 use crate::capabilities::Capabilities;
@@ -62,6 +63,26 @@ pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
     domain.on_poweroff.get_or_insert(OnEvent::Destroy);
     domain.on_reboot.get_or_insert(OnEvent::Restart);
     domain.on_crash.get_or_insert(OnCrash::Destroy);
+}
+
+/// What the small devices leave open, and the guest's identity as a run of itself.
+pub(super) fn small_devices(domain: &mut Domain, random: &mut dyn FnMut() -> u8) {
+    if let Some(genid @ GenId { id: None }) = &mut domain.genid {
+        let mut bytes = [0; 16];
+        bytes.iter_mut().for_each(|byte| *byte = random());
+        // A random identity says that it is one.
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        genid.id = Some(Uuid::from_bytes(bytes));
+    }
+    for panic in &mut domain.devices.panics {
+        panic.model.get_or_insert(PanicModel::Isa);
+    }
+    if let Some(vsock) = &mut domain.devices.vsock {
+        vsock.model.get_or_insert(VirtioModel::Virtio);
+        let cid = vsock.cid.get_or_insert_default();
+        cid.auto.get_or_insert(YesNo::from(cid.address.is_none()));
+    }
 }
 
 /// The count and the list of threads for disks speak of the same threads.

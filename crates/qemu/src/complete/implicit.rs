@@ -72,11 +72,6 @@ fn usb_model(family: Family, capabilities: &Capabilities) -> UsbModel {
     }
 }
 
-/// A guest without a balloon says so.
-pub(super) fn no_balloon() -> MemBalloon {
-    balloon(BalloonModel::None)
-}
-
 fn balloon(model: BalloonModel) -> MemBalloon {
     MemBalloon {
         model,

@@ -135,6 +135,7 @@ pub fn complete(
     defaults::scalars(domain, capabilities);
     defaults::disks(domain)?;
     defaults::interfaces(domain, capabilities, random);
+    defaults::small_devices(domain, random);
     defaults::chardevs(domain)?;
     defaults::inputs(domain)?;
     defaults::display(domain, capabilities, origin);

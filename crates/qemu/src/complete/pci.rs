@@ -16,6 +16,7 @@ use ferry_domxml::display::{Video, VideoType};
 use ferry_domxml::input_device::InputBus;
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::misc::{BalloonModel, WatchdogModel};
+use ferry_domxml::sound::SoundModel;
 use ferry_domxml::{Domain, OnOff, Rest};
 
 use super::controllers::{self, is_ich9, pci_buses};
@@ -28,6 +29,7 @@ use crate::pci::{Buses, Connect, PciError, needs_of};
 enum Device {
     Controller(usize),
     Interface(usize),
+    Sound(usize),
     Disk(usize),
     Balloon,
     Rng(usize),
@@ -35,6 +37,8 @@ enum Device {
     Video(usize),
     Input(usize),
     Serial(usize),
+    Vsock,
+    Pstore,
 }
 
 /// Gives every PCI device a place, and every PCI controller its numbers.
@@ -55,10 +59,12 @@ pub(super) fn assign(domain: &mut Domain, family: Family, origin: Origin) -> Res
     walk.run()?;
     let Walk { buses, given, .. } = walk;
     for (device, address) in given {
-        info_mut(domain, device).address = Some(Address::Pci(address));
+        if let Some(info) = info_mut(domain, device) {
+            info.address = Some(Address::Pci(address));
+        }
     }
     for device in order(domain) {
-        let info = info_mut(domain, device);
+        let Some(info) = info_mut(domain, device) else { continue };
         if let Some(Address::Pci(address)) = &mut info.address
             && address.is_assigned()
             && address.function == 0
@@ -169,6 +175,7 @@ impl<'a> Walk<'a> {
             Family::Q35 => {
                 self.fixed(&SATA, |controller| controller.kind == ControllerKind::Sata)?;
                 self.ich9_usb()?;
+                self.ich9_sound()?;
                 self.dmi_to_pci()?;
                 // ISA bridge and SMBus.
                 self.occupy(0x1f, 0)?;
@@ -234,6 +241,22 @@ impl<'a> Walk<'a> {
             let address = PciAddress::new(0, SLOT, 0);
             self.buses.reserve(address, Connect::DMI_TO_PCI)?;
             self.given.insert(Device::Controller(at), address);
+        }
+        Ok(())
+    }
+
+    /// The first ich9 sound card sits where the real chipset has one.
+    fn ich9_sound(&mut self) -> Result<(), PciError> {
+        const SLOT: u32 = 0x1b;
+        let sounds = &self.domain.devices.sounds;
+        let card =
+            sounds.iter().position(|sound| sound.model == SoundModel::Ich9 && sound.info.pci().is_none());
+        if let Some(at) = card
+            && self.buses.slot_is_free(0, SLOT)
+        {
+            let address = PciAddress::new(0, SLOT, 0);
+            self.buses.reserve(address, Connect::PCI_DEVICE)?;
+            self.given.insert(Device::Sound(at), address);
         }
         Ok(())
     }
@@ -316,6 +339,7 @@ fn order(domain: &Domain) -> Vec<Device> {
     let (pci, other): (Vec<_>, Vec<_>) = (0..devices.controllers.len()).partition(is_pci);
     let mut order: Vec<Device> = pci.into_iter().map(Device::Controller).collect();
     order.extend((0..devices.interfaces.len()).map(Device::Interface));
+    order.extend((0..devices.sounds.len()).map(Device::Sound));
     order.extend(other.into_iter().map(Device::Controller));
     order.extend((0..devices.disks.len()).map(Device::Disk));
     order.extend(devices.memballoon.iter().map(|_| Device::Balloon));
@@ -324,6 +348,8 @@ fn order(domain: &Domain) -> Vec<Device> {
     order.extend((0..devices.videos.len()).map(Device::Video));
     order.extend((0..devices.inputs.len()).map(Device::Input));
     order.extend((0..devices.serials.len()).map(Device::Serial));
+    order.extend(devices.vsock.iter().map(|_| Device::Vsock));
+    order.extend(devices.pstore.iter().map(|_| Device::Pstore));
     order
 }
 
@@ -333,6 +359,7 @@ fn info(domain: &Domain, device: Device) -> &DeviceInfo {
     match device {
         Device::Controller(at) => &devices.controllers[at].info,
         Device::Interface(at) => &devices.interfaces[at].info,
+        Device::Sound(at) => &devices.sounds[at].info,
         Device::Disk(at) => &devices.disks[at].info,
         Device::Balloon => devices.memballoon.as_ref().map_or(NOWHERE, |balloon| &balloon.info),
         Device::Rng(at) => &devices.rngs[at].info,
@@ -340,22 +367,27 @@ fn info(domain: &Domain, device: Device) -> &DeviceInfo {
         Device::Video(at) => &devices.videos[at].info,
         Device::Input(at) => &devices.inputs[at].info,
         Device::Serial(at) => &devices.serials[at].info,
+        Device::Vsock => devices.vsock.as_ref().map_or(NOWHERE, |vsock| &vsock.info),
+        Device::Pstore => devices.pstore.as_ref().map_or(NOWHERE, |pstore| &pstore.info),
     }
 }
 
-fn info_mut(domain: &mut Domain, device: Device) -> &mut DeviceInfo {
+fn info_mut(domain: &mut Domain, device: Device) -> Option<&mut DeviceInfo> {
     let devices = &mut domain.devices;
-    match device {
+    Some(match device {
         Device::Controller(at) => &mut devices.controllers[at].info,
         Device::Interface(at) => &mut devices.interfaces[at].info,
+        Device::Sound(at) => &mut devices.sounds[at].info,
         Device::Disk(at) => &mut devices.disks[at].info,
-        Device::Balloon => &mut devices.memballoon.get_or_insert_with(super::implicit::no_balloon).info,
+        Device::Balloon => &mut devices.memballoon.as_mut()?.info,
         Device::Rng(at) => &mut devices.rngs[at].info,
         Device::Watchdog(at) => &mut devices.watchdogs[at].info,
         Device::Video(at) => &mut devices.videos[at].info,
         Device::Input(at) => &mut devices.inputs[at].info,
         Device::Serial(at) => &mut devices.serials[at].info,
-    }
+        Device::Vsock => &mut devices.vsock.as_mut()?.info,
+        Device::Pstore => &mut devices.pstore.as_mut()?.info,
+    })
 }
 
 /// No address yet, or one that only says "PCI".
@@ -393,6 +425,13 @@ fn needs(domain: &Domain, family: Family, device: Device) -> Connect {
             Some(InterfaceModel::VirtioTransitional | InterfaceModel::E1000 | InterfaceModel::Rtl8139)
             | None => CONVENTIONAL,
         },
+        Device::Sound(at) => match devices.sounds[at].model {
+            SoundModel::Sb16 => Connect::NONE,
+            SoundModel::Virtio => express,
+            SoundModel::Es1370 | SoundModel::Ac97 | SoundModel::Ich6 | SoundModel::Ich9 => CONVENTIONAL,
+        },
+        Device::Vsock => virtio(devices.vsock.as_ref().and_then(|vsock| vsock.model)),
+        Device::Pstore => CONVENTIONAL,
         Device::Disk(at) if devices.disks[at].bus() == DiskBus::Virtio => virtio(devices.disks[at].model),
         Device::Disk(_) => Connect::NONE,
         Device::Balloon => match devices.memballoon.as_ref().map(|balloon| balloon.model) {

@@ -37,6 +37,10 @@ fn the_installed_qemu_takes_every_fixture() {
     };
     let capabilities = capabilities(known);
     for name in names() {
+        if input(&name).contains("<vsock") && !Path::new("/dev/vhost-vsock").exists() {
+            eprintln!("{name}: this host has no vsock, passed by");
+            continue;
+        }
         for incoming in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let mut domain = defined(&input(&name), &capabilities);
@@ -67,6 +71,9 @@ fn settle_in(domain: &mut Domain, folder: &Path) {
             image(&mut backing.source, backing.format.unwrap_or(ImageFormat::Raw), folder);
             below = backing.backing_store.as_mut();
         }
+    }
+    if let Some(pstore) = &mut domain.devices.pstore {
+        pstore.path = Some(folder.join("pstore").to_str().unwrap().to_owned());
     }
     for card in &mut domain.devices.interfaces {
         card.source.network = Network::User;

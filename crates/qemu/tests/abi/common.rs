@@ -171,6 +171,9 @@ pub(crate) fn without_host(mut normal: Value) -> Value {
     for (_, netdev) in object["netdev"].as_object_mut().unwrap() {
         netdev.as_object_mut().unwrap().entry("fd").and_modify(|fd| *fd = json!("FD"));
     }
+    for device in object["device"].as_array_mut().unwrap() {
+        device.as_object_mut().unwrap().remove("vhostfd");
+    }
     for (_, chardev) in object["chardev"].as_object_mut().unwrap() {
         let chardev = chardev.as_object_mut().unwrap();
         chardev.entry("fd").and_modify(|fd| *fd = json!("FD"));

@@ -16,9 +16,7 @@ use super::common::{capabilities, counted, differences, line, normal, without_ho
 const REFUSED: &[(&str, &str)] = &[
     ("boot-order", "disk"),
     ("firmware-manual-efi", "loader"),
-    ("pstore-acpi-erst", "pstore"),
     ("tpm-emulator", "tpm"),
-    ("vhost-vsock", "vsock"),
     ("vm-windows-uefi", "firmware"),
 ];
 
