@@ -200,10 +200,13 @@ impl Domain {
 
     /// The definition as text, laid out as stock does. `parse` of it gives the same domain again.
     pub fn format(&self, options: FormatOptions) -> String {
-        let domain = match options.inactive {
-            true => &self.inactive(),
-            false => self,
-        };
+        if !options.inactive && !options.migratable {
+            return write_document(&self.open(options));
+        }
+        let mut domain = if options.inactive { self.inactive() } else { self.clone() };
+        if options.migratable {
+            domain.devices.forget_chipset_watchdog();
+        }
         write_document(&domain.open(options))
     }
 
@@ -242,7 +245,7 @@ pub struct FormatOptions {
     pub inactive: bool,
     /// Write passwords.
     pub secure: bool,
-    /// The form that travels to another host.
+    /// The form that travels to another host: without what every host adds and older ones do not know.
     pub migratable: bool,
 }
 

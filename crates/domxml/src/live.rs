@@ -4,6 +4,7 @@ use crate::address::DeviceInfo;
 use crate::chardev::{Backend, ChardevSource, SocketMode};
 use crate::display::Graphics;
 use crate::interface::Network;
+use crate::misc::{WatchdogAction, WatchdogModel};
 use crate::storage::{BackingStore, Source};
 use crate::{Devices, Domain};
 
@@ -54,6 +55,19 @@ impl Devices {
                 Graphics::Vnc(vnc) => vnc.forget_live(),
             }
         }
+    }
+
+    /// Leaves out the watchdog that every q35 guest has. Stock libvirt before 9.1 does not know it, and whoever knows it
+    /// adds it to a guest that arrives.
+    pub(crate) fn forget_chipset_watchdog(&mut self) {
+        let action = self.watchdog_action();
+        self.watchdogs.retain(|watchdog| !watchdog.is_implied(action));
+    }
+
+    /// What all watchdogs of the guest do, as QEMU has one action for all: what the first one of the user's says.
+    pub fn watchdog_action(&self) -> WatchdogAction {
+        let own = self.watchdogs.iter().find(|watchdog| watchdog.model != WatchdogModel::Itco);
+        own.and_then(|watchdog| watchdog.action).unwrap_or(WatchdogAction::Reset)
     }
 
     /// Alias and address of every modelled device, in the order of the XML.

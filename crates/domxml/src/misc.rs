@@ -116,6 +116,14 @@ element! {
     }
 }
 
+impl Watchdog {
+    /// The watchdog of the q35 chipset, without a word that is not implied: every q35 guest has it.
+    pub fn is_implied(&self, others: WatchdogAction) -> bool {
+        let is_plain = self.info.alias.as_deref().is_none_or(|alias| !alias.starts_with("ua-"));
+        self.model == WatchdogModel::Itco && is_plain && self.action.is_none_or(|action| action == others)
+    }
+}
+
 values! {
     /// Device of a watchdog.
     pub enum WatchdogModel {

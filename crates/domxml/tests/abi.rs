@@ -75,6 +75,7 @@ const SOURCE: &str = "
     <graphics type='vnc' port='5901' autoport='no' listen='127.0.0.1'/>
     <video><model type='vga' vram='16384' heads='1' primary='yes'/></video>
     <watchdog model='itco' action='reset'/>
+    <watchdog model='i6300esb' action='reset'/>
     <memballoon model='virtio' autodeflate='on'><stats period='5'/></memballoon>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
     <sound model='ich6'/>
@@ -303,7 +304,7 @@ const NOTICED: &[(&str, &str, &str)] = &[
     ),
     ("vram='16384'", "vram='32768'", "Target video card vram 32768 does not match source 16384"),
     ("heads='1'", "heads='2'", "Target video card heads 2 does not match source 1"),
-    ("model='itco'", "model='ib700'", "Target watchdog model ib700 does not match source itco"),
+    ("model='i6300esb'", "model='ib700'", "Target watchdog model ib700 does not match source i6300esb"),
     (
         "<memballoon model='virtio'",
         "<memballoon model='none'",
@@ -323,6 +324,7 @@ const NOTICED: &[(&str, &str, &str)] = &[
 
 /// Part of the source, and what stands there in the target.
 const NOT_NOTICED: &[(&str, &str)] = &[
+    ("<watchdog model='itco' action='reset'/>", ""),
     ("<currentMemory unit='KiB'>131072", "<currentMemory unit='KiB'>65536"),
     ("<on_crash>destroy", "<on_crash>preserve"),
     ("<clock offset='utc'>", "<clock offset='localtime'>"),
@@ -346,7 +348,7 @@ const NOT_NOTICED: &[(&str, &str)] = &[
     ("<source bridge='br0'/>", "<source bridge='br7'/><target dev='tap3'/>"),
     ("<serial type='pty'>", "<serial type='file'><source path='/tmp/log'/>"),
     ("port='5901' autoport='no' listen='127.0.0.1'", "autoport='yes' listen='0.0.0.0'"),
-    ("action='reset'", "action='poweroff'"),
+    ("'i6300esb' action='reset'", "'i6300esb' action='poweroff'"),
     ("<stats period='5'/>", ""),
     ("/dev/urandom", "/dev/hwrng"),
     ("<boot dev='hd'/>", "<boot dev='network'/>"),

@@ -93,6 +93,26 @@ fn what_was_found_at_start_is_not_in_the_definition() {
 }
 
 #[test]
+fn the_chipsets_watchdog_does_not_travel_unless_something_is_said_of_it() {
+    let travels = |watchdogs: &str| {
+        let text = format!(
+            "<domain type='qemu'><name>a</name><memory>1</memory><os><type>hvm</type></os>\
+             <devices>{watchdogs}</devices></domain>"
+        );
+        let domain = Domain::parse(&text).unwrap();
+        assert_eq!(
+            domain.format(FormatOptions::LIVE).matches("<watchdog").count(),
+            watchdogs.matches('<').count()
+        );
+        domain.format(FormatOptions::MIGRATION).contains("itco")
+    };
+    assert!(!travels("<watchdog model='itco'/>"));
+    assert!(!travels("<watchdog model='itco' action='reset'/>"));
+    assert!(!travels("<watchdog model='i6300esb' action='pause'/><watchdog model='itco' action='pause'/>"));
+    assert!(travels("<watchdog model='itco' action='pause'/>"));
+}
+
+#[test]
 fn a_listen_address_from_the_configuration_does_not_travel() {
     let text = "<domain type='qemu'><name>a</name><memory>1</memory><os><type>hvm</type></os><devices>\
                 <graphics type='vnc' listen='192.0.2.9'/></devices></domain>";

@@ -41,10 +41,12 @@ pub(super) fn devices(
         devices.audios.push(Audio { id: 1, kind: AudioType::None, rest: Rest::default() });
     }
     let has_itco = devices.watchdogs.iter().any(|watchdog| watchdog.model == WatchdogModel::Itco);
-    if family == Family::Q35 && !has_itco && origin == Origin::Define {
+    // A guest that arrives has it too: it is left out of what travels, for the sake of those who do not know it.
+    let action = devices.watchdog_action();
+    if family == Family::Q35 && !has_itco {
         devices.watchdogs.push(Watchdog {
             model: WatchdogModel::Itco,
-            action: None,
+            action: Some(action),
             info: DeviceInfo::default(),
             rest: Rest::default(),
         });

@@ -1,6 +1,6 @@
 //! What is refused, and in which words: stock's, where its clients are used to them.
 
-use ferry_domxml::Domain;
+use ferry_domxml::{Domain, FormatOptions};
 use ferry_qemu::{Origin, complete, validate};
 
 use super::common::{capabilities, counted};
@@ -316,7 +316,31 @@ fn a_missing_device_is_named() {
     assert_eq!(refused.to_string(), expected);
 }
 
-/// A guest that arrives has what it has: no watchdog, port or balloon is added to it.
+/// What is left out of the form that travels is the same machine again when it arrives.
+#[test]
+fn a_guest_arrives_as_it_left() {
+    let capabilities = capabilities("7.2");
+    for devices in
+        ["", "<watchdog model='i6300esb' action='pause'/>", "<watchdog model='itco' action='none'/>"]
+    {
+        let text = format!(
+            "<domain type='qemu'><name>r</name><uuid>58b7ef39-df32-4228-8b3d-78a3287f8e48</uuid><memory>65536</memory>
+             <os><type machine='q35'>hvm</type></os><devices><emulator>/q</emulator>{devices}</devices></domain>"
+        );
+        let mut domain = Domain::parse(&text).unwrap();
+        complete(&mut domain, &capabilities, Origin::Define, &mut counted()).unwrap();
+        let mut arrived = Domain::parse(&domain.format(FormatOptions::MIGRATION)).unwrap();
+        assert_eq!(ferry_domxml::abi::check(&domain, &arrived), Ok(()), "{devices}");
+        complete(&mut arrived, &capabilities, Origin::Migration, &mut counted()).unwrap();
+        assert_eq!(
+            arrived.format(FormatOptions::INACTIVE),
+            domain.format(FormatOptions::INACTIVE),
+            "{devices}"
+        );
+    }
+}
+
+/// A guest that arrives has what it has: no port or balloon is added to it. The watchdog is its chipset's.
 #[test]
 fn a_guest_that_arrives_gets_nothing_new() {
     let capabilities = capabilities("10.0");
@@ -325,7 +349,7 @@ fn a_guest_that_arrives_gets_nothing_new() {
                 <devices><controller type='usb' index='0' model='none'/><memballoon model='none'/></devices></domain>";
     let mut domain = Domain::parse(text).unwrap();
     complete(&mut domain, &capabilities, Origin::Migration, &mut counted()).unwrap();
-    assert!(domain.devices.watchdogs.is_empty());
+    assert_eq!(domain.devices.watchdogs.len(), 1, "the chipset's");
     assert_eq!(domain.devices.controllers.len(), 3, "usb none, sata, root");
     assert_eq!(domain.os.machine.machine.as_deref(), Some("pc-q35-7.2"));
 }
