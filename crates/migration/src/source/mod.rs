@@ -163,6 +163,11 @@ impl Source {
         self.peer
     }
 
+    /// Whether it waits for Perform.
+    pub const fn expects_perform(&self) -> bool {
+        matches!(self.phase, Phase::Begun { .. })
+    }
+
     /// What the driver keeps telling the destination until something changes: sent again at every `Retry`.
     pub const fn outstanding(&self) -> Option<Word> {
         match self.peer {

@@ -61,7 +61,10 @@ impl Driver {
         }
         let prepared = match cookies::read_prepared(self, &cookie) {
             Ok(prepared) => prepared,
-            Err(error) => return answer(reply, Err(error)),
+            Err(error) => {
+                self.never_performed(&client).await;
+                return answer(reply, Err(error));
+            }
         };
         self.recall_epoch().await;
         // One that has ended lingers for its coordinator's sake; it is not this one.
@@ -73,6 +76,7 @@ impl Driver {
         if prepared.id.is_some() && prepared.id != ours {
             // Two that call it by different names could never settle who has the guest.
             let text = format!("the destination is prepared for another migration of domain '{}'", self.name);
+            self.never_performed(&client).await;
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
         }
         if begun.is_none() {
@@ -96,6 +100,16 @@ impl Driver {
         outgoing.parameters = parameters;
         outgoing.perform.set(reply);
         self.call_source(Input::Perform(peer)).await;
+    }
+
+    /// A Perform is refused before it could begin: that ends what its caller's Begin has opened, for no Confirm follows.
+    async fn never_performed(&mut self, client: &Client) {
+        if let Some(Migration::Out(outgoing)) = &self.migration
+            && outgoing.client == Some(client.id())
+            && outgoing.machine.expects_perform()
+        {
+            self.drive_source(Input::Confirm { cancelled: true, evidence: Evidence::None }).await;
+        }
     }
 
     /// Confirm: the coordinator's word about the destination. It counts as a question unless it is proven.
