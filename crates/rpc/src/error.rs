@@ -8,7 +8,7 @@
 //! The numbers are those of the public headers of libvirt 11.3.0; the templates are the texts that its clients
 //! print, since operators search for them.
 
-use ferry_xdr::{Decode, DecodeError, Encode, EncodeError, Reader, STRING_MAX, Writer, xdr_struct};
+use ferry_xdr::{Decode, DecodeError, Encode, EncodeError, Reader, Writer, xdr_struct};
 
 use crate::numbers::numbers;
 use crate::proto::{DomainRef, NetworkRef};
@@ -360,13 +360,16 @@ xdr_struct! {
     }
 }
 
+/// The longest text that is sent, bytes. Much of a text may be a peer's own words, and they may be megabytes.
+const TEXT_MAX: usize = 16 * 1024;
+
 /// The only level that is sent.
 const LEVEL_ERROR: i32 = 2;
 
 impl Encode for Error {
-    /// A text above [`STRING_MAX`] is cut, so that an error can always be sent; a NUL in it becomes a space.
+    /// A text above 16 KiB is cut; a NUL in it becomes a space.
     fn encode(&self, writer: &mut Writer) -> Result<(), EncodeError> {
-        let mut end = STRING_MAX.min(self.message.len());
+        let mut end = TEXT_MAX.min(self.message.len());
         while !self.message.is_char_boundary(end) {
             end -= 1;
         }
