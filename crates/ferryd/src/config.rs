@@ -50,7 +50,7 @@ pub(crate) struct Config {
     pub(crate) keepalive_interval: u64,
     /// Unanswered pings after which a client counts as gone.
     pub(crate) keepalive_count: u32,
-    /// Connections that may be open at once.
+    /// Connections that may be open at once; those through the read-only socket are counted apart.
     pub(crate) max_clients: usize,
     /// Calls of one connection that may be unanswered before it is no longer read.
     pub(crate) max_client_requests: usize,

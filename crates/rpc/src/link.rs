@@ -163,6 +163,11 @@ impl Link {
         }
     }
 
+    /// Bytes that were received and are no frame yet.
+    pub(crate) fn received_len(&self) -> usize {
+        self.incoming.len()
+    }
+
     pub(crate) fn output(&self) -> &[u8] {
         self.output.front()
     }

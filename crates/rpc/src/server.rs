@@ -153,6 +153,14 @@ pub enum StreamEvent {
     Abort,
 }
 
+/// A call that waits for its answer.
+#[derive(Debug)]
+struct Unanswered {
+    header: Header,
+    /// Bytes of its arguments.
+    payload: usize,
+}
+
 #[derive(Debug, Default)]
 struct StreamState {
     /// Received and not consumed.
@@ -167,7 +175,9 @@ pub struct Session {
     config: Config,
     link: Link,
     /// The calls that wait, by the order of their arrival.
-    unanswered: BTreeMap<CallId, Header>,
+    unanswered: BTreeMap<CallId, Unanswered>,
+    /// Bytes of their arguments together.
+    payloads: usize,
     next_call: u64,
     streams: HashMap<StreamId, StreamState>,
     /// Of all streams together.
@@ -183,6 +193,7 @@ impl Session {
             config,
             link: Link::new(now, Bounds { output: config.output_max, frame: config.frame_timeout }),
             unanswered: BTreeMap::new(),
+            payloads: 0,
             next_call: 0,
             streams: HashMap::new(),
             backlog: 0,
@@ -232,6 +243,13 @@ impl Session {
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.unanswered.len()
+    }
+
+    /// Bytes that this connection occupies: what was received and not made a call, the arguments of calls that wait for
+    /// their answers, what streams have not consumed, and what the client has not read.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.link.received_len() + self.payloads + self.backlog + self.link.output_len()
     }
 
     /// Bytes to write to the socket; empty when there are none.
@@ -379,7 +397,8 @@ impl Session {
     fn admit(&mut self, header: Header, procedure: Procedure, payload: Vec<u8>) -> Call {
         let call = Call { id: CallId(self.next_call), procedure, payload };
         self.next_call += 1;
-        self.unanswered.insert(call.id, header);
+        self.payloads += call.payload.len();
+        self.unanswered.insert(call.id, Unanswered { header, payload: call.payload.len() });
         let asked = (procedure == Procedure::ConnectSupportsFeature)
             .then(|| call.decode::<ConnectSupportsFeature>().ok())
             .flatten();
@@ -439,7 +458,9 @@ impl Session {
     }
 
     fn answered(&mut self, call: CallId) -> Option<Header> {
-        self.unanswered.remove(&call)
+        let Unanswered { header, payload } = self.unanswered.remove(&call)?;
+        self.payloads -= payload;
+        Some(header)
     }
 
     fn send_reply(&mut self, call: Header, payload: Result<Vec<u8>, ferry_xdr::EncodeError>) {

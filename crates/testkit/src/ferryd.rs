@@ -35,6 +35,8 @@ pub struct Options {
     pub in_memory: bool,
     /// Run the build that a test can hold at the points of a migration: see [`Ferryd::arm`].
     pub fault_points: bool,
+    /// How many descriptors it has at first, and how many it may have.
+    pub descriptors: Option<(u64, u64)>,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             environment: Vec::new(),
             in_memory: false,
             fault_points: false,
+            descriptors: None,
         }
     }
 }
@@ -126,7 +129,15 @@ impl Ferryd {
     pub fn start_again(&mut self) -> Result<()> {
         let program =
             if self.options.fault_points { programs::ferryd_with_fault_points() } else { programs::ferryd() };
-        let mut launch = Launch::new(program?).args(["--root".as_ref(), self.root.as_os_str()]);
+        let program = program?;
+        let mut launch = match self.options.descriptors {
+            None => Launch::new(program),
+            Some((first, most)) => {
+                let limit = format!("--nofile={first}:{most}");
+                Launch::new("prlimit").args([limit.as_ref(), program.as_os_str()])
+            }
+        };
+        launch = launch.args(["--root".as_ref(), self.root.as_os_str()]);
         if self.options.tcp {
             launch = launch.args(["--listen-tcp", &format!("{}:{}", self.host.address(), self.host.port())]);
         }

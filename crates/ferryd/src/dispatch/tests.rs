@@ -19,13 +19,13 @@ use ferry_rpc::values::{EventId, Feature, LifecycleEvent};
 use ferry_store::Store;
 use ferry_xdr::{from_bytes, to_bytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::events::DomainEvent;
 use crate::host::Host;
 use crate::layout::Layout;
+use crate::listen::Room;
 use crate::listen::connection::serve;
 use crate::perform::ownership::Account;
 
@@ -38,7 +38,7 @@ const PLACES: usize = 8;
 /// A host in a folder of its own.
 struct TestHost {
     host: Arc<Host>,
-    places: Arc<Semaphore>,
+    room: Room,
     _root: tempfile::TempDir,
 }
 
@@ -49,14 +49,14 @@ impl TestHost {
         let store = Store::open(&layout.database).unwrap();
         let (uuid, name) = (Uuid::new_v4(), "here".to_owned());
         let host = Host::new(Config::default(), layout, uuid, name, Account::default(), store);
-        TestHost { host: Arc::new(host), places: Arc::new(Semaphore::new(PLACES)), _root: root }
+        TestHost { host: Arc::new(host), room: Room::new(PLACES, 1000), _root: root }
     }
 
     /// A client that has not opened yet.
     fn connect(&self, read_only: bool) -> Wire {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(theirs);
-        let place = Arc::clone(&self.places).try_acquire_owned().unwrap();
+        let place = self.room.place(read_only).unwrap();
         serve(Arc::clone(&self.host), reader, writer, read_only, place);
         Wire { stream: ours, serial: 0 }
     }
@@ -70,7 +70,7 @@ impl TestHost {
     /// Waits until no connection is left.
     async fn alone(&self) {
         let all = u32::try_from(PLACES).unwrap();
-        drop(soon(self.places.acquire_many(all)).await.unwrap());
+        soon(self.room.emptied(all)).await;
     }
 
     fn emit(&self, uuid: Uuid, event: DomainEvent) {

@@ -27,10 +27,11 @@ use ferry_rpc::proto::ConnectOpen;
 use ferry_rpc::server::gate::Gate;
 use ferry_rpc::server::{self, Call, Event, Keepalive, Session, StreamEvent, StreamId};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use crate::dispatch::{self, Context};
 use crate::host::Host;
+use crate::listen::Place;
 
 pub(crate) use client::Client;
 pub(crate) use outbound::{Answer, Encoded, Outbound, Pump, Received, Stream};
@@ -51,18 +52,15 @@ const STREAM_OUTPUT_MAX: usize = 1 << 20;
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Serves one connection until its end. `place` is held as long.
-pub(crate) fn serve<R, W>(host: Arc<Host>, reader: R, writer: W, read_only: bool, place: OwnedSemaphorePermit)
+pub(crate) fn serve<R, W>(host: Arc<Host>, reader: R, writer: W, read_only: bool, place: Place)
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::spawn(async move {
-        run(host, reader, writer, read_only).await;
-        drop(place);
-    });
+    tokio::spawn(run(host, reader, writer, read_only, place));
 }
 
-async fn run<R, W>(host: Arc<Host>, mut reader: R, mut writer: W, read_only: bool)
+async fn run<R, W>(host: Arc<Host>, mut reader: R, mut writer: W, read_only: bool, mut place: Place)
 where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
@@ -105,6 +103,13 @@ where
             () = until(deadline) => connection.handle_timeout(),
         }
         connection.handle_events();
+        if !place.hold(connection.session.held()) {
+            tracing::warn!(
+                client = connection.client.id(),
+                "connection dropped: no memory for what it holds"
+            );
+            break;
+        }
     }
     // First the queues, so that nothing registers any more; then what had registered.
     drop((orders, pieces));

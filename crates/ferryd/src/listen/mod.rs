@@ -4,6 +4,7 @@
 //! closed one. Each accepted connection becomes a task of [`connection`]. Nothing here knows a procedure.
 
 pub(crate) mod connection;
+mod room;
 
 use std::fs;
 use std::io;
@@ -15,11 +16,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 
 use crate::host::Host;
 
 pub(crate) use connection::{Answer, Client, Encoded, Outbound, Pump, Received, Stream};
+
+pub(crate) use room::{Place, Room};
 
 /// libvirt's own sockets, as stock clients look for them, and whether they are read-only.
 const LIBVIRT_SOCKETS: [(&str, bool); 4] = [
@@ -97,29 +99,27 @@ impl Doors {
 
     /// Accepts clients until the daemon ends.
     pub(crate) fn serve(self, host: &Arc<Host>) -> Served {
-        let places = Arc::new(Semaphore::new(host.config.max_clients));
+        let room = Arc::new(Room::new(host.config.max_clients, room::raise_descriptors()));
         for (listener, read_only) in self.unix {
-            let (host, places) = (Arc::clone(host), Arc::clone(&places));
+            let (host, mut porter) = (Arc::clone(host), Porter::new(&room, read_only));
             tokio::spawn(async move {
                 loop {
-                    let accepted = listener.accept().await.map(|(stream, _)| stream.into_split());
-                    let Some((reader, writer)) = settle(accepted).await else { continue };
-                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    let accepted = listener.accept().await.map(|(stream, _)| stream);
+                    let Some((stream, place)) = porter.admit(accepted).await else { continue };
+                    let (reader, writer) = stream.into_split();
                     connection::serve(Arc::clone(&host), reader, writer, read_only, place);
                 }
             });
         }
         if let Some(listener) = self.tcp {
-            let host = Arc::clone(host);
+            let (host, mut porter) = (Arc::clone(host), Porter::new(&room, false));
             tokio::spawn(async move {
                 loop {
-                    let accepted = listener.accept().await.map(|(stream, _)| {
-                        // Calls are small and answered one by one: waiting to fill a segment is pure delay.
-                        let _ = stream.set_nodelay(true);
-                        stream.into_split()
-                    });
-                    let Some((reader, writer)) = settle(accepted).await else { continue };
-                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    let accepted = listener.accept().await.map(|(stream, _)| stream);
+                    let Some((stream, place)) = porter.admit(accepted).await else { continue };
+                    // Calls are small and answered one by one: waiting to fill a segment is pure delay.
+                    let _ = stream.set_nodelay(true);
+                    let (reader, writer) = stream.into_split();
                     connection::serve(Arc::clone(&host), reader, writer, false, place);
                 }
             });
@@ -171,15 +171,36 @@ fn clear_stale(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-/// A failed accept is the client's failure, or descriptors have run out: say so, leave others the time to finish
-/// (the listener stays readable, so trying again at once would only burn the processor), and go on.
-async fn settle<T>(accepted: io::Result<T>) -> Option<T> {
-    match accepted {
-        Ok(accepted) => Some(accepted),
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a client");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
+/// Stands at one door.
+struct Porter {
+    room: Arc<Room>,
+    read_only: bool,
+    /// The last client was sent away.
+    full: bool,
+}
+
+impl Porter {
+    fn new(room: &Arc<Room>, read_only: bool) -> Porter {
+        Porter { room: Arc::clone(room), read_only, full: false }
+    }
+
+    /// A failed accept is the client's failure, or descriptors have run out: say so, leave others the time to finish
+    /// (the listener stays readable, so trying again at once would only burn the processor), and go on. A client for whom
+    /// there is no place is sent away at once: one that is left to wait would not know for what.
+    async fn admit<T>(&mut self, accepted: io::Result<T>) -> Option<(T, Place)> {
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a client");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                return None;
+            }
+        };
+        let place = self.room.place(self.read_only);
+        if place.is_none() && !self.full {
+            tracing::warn!(read_only = self.read_only, "all places are taken: further clients are sent away");
         }
+        self.full = place.is_none();
+        Some((stream, place?))
     }
 }

@@ -34,6 +34,11 @@ impl Incoming {
         true
     }
 
+    /// Bytes that have not been taken.
+    pub(crate) fn len(&self) -> usize {
+        self.left().len()
+    }
+
     /// Whether every byte has been taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.left().is_empty()

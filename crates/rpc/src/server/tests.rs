@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::header::FRAME_MIN;
 use crate::proto::{DomainEventCallbackReboot, DomainLookupByName, DomainRef};
 use uuid::Uuid;
 
@@ -192,7 +193,21 @@ fn a_result_that_breaks_a_bound_becomes_an_error() {
     let call = wire.call(59, 2, &[]);
     let long = Error::new(ErrorCode::INTERNAL_ERROR, Origin::QEMU, "é".repeat(ferry_xdr::STRING_MAX));
     wire.session.reply_error(call.id, &long);
-    assert_eq!(wire.refusal().3.len(), ferry_xdr::STRING_MAX, "an error is cut rather than lost");
+    assert_eq!(wire.refusal().3.len(), 16 * 1024, "an error is cut rather than lost");
+}
+
+#[test]
+fn what_a_connection_holds_is_counted_until_it_is_gone() {
+    let mut wire = Wire::new(Config::default());
+    assert_eq!(wire.session.held(), 0);
+    let call = wire.call(59, 1, &[0; 1000]);
+    assert_eq!(wire.session.held(), 1000, "arguments, while the call waits");
+    wire.session.handle_bytes(Instant::now(), &[0, 0, 1, 0, 7]);
+    assert_eq!(wire.session.held(), 1005, "half a frame");
+    wire.session.reply(call.id, &());
+    assert_eq!(wire.session.held(), 5 + FRAME_MIN, "an answer that nobody has read");
+    wire.session.output_written(FRAME_MIN);
+    assert_eq!(wire.session.held(), 5);
 }
 
 #[test]
