@@ -103,6 +103,7 @@ impl Host {
         }
         ferry_qemu::complete::complete(&mut domain, &capabilities, origin, &mut random_byte)
             .map_err(crate::refuse::incomplete)?;
+        crate::refuse::showable(&domain)?;
         Ok(domain)
     }
 

@@ -55,6 +55,19 @@ pub(crate) fn parse(xml: &str) -> Result<Domain, Error> {
     })
 }
 
+/// Longest definition, bytes. With all that a running guest adds to it, it still fits into a string of the wire.
+const DEFINITION_MAX: usize = 3 << 20;
+
+/// Writes a definition that is to be kept, and so must be short enough to be shown again.
+pub(crate) fn showable(domain: &Domain) -> Result<String, Error> {
+    let text = domain.format(FormatOptions { secure: true, ..FormatOptions::LIVE });
+    if text.len() <= DEFINITION_MAX {
+        return Ok(text);
+    }
+    let detail = format!("a definition of {} bytes; {DEFINITION_MAX} is the most", text.len());
+    Err(Error::of(ErrorCode::XML_ERROR, Origin::DOMAIN, detail))
+}
+
 /// A definition holds something that is not supported.
 pub(crate) fn unsupported(error: ferry_domxml::Unsupported) -> Error {
     Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use ferry_domain::Operation;
-use ferry_domxml::{Device, Domain, FormatOptions};
+use ferry_domxml::{Device, Domain};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
 use ferry_rpc::values::MetadataKind;
@@ -152,12 +152,12 @@ impl Driver {
     }
 }
 
-/// Whether a definition that was put together here can be read: no two devices of one name, no contradiction.
+/// Whether a definition that was put together here can be read: no two devices of one name, no contradiction,
+/// and not too long to be shown.
 ///
 /// # Errors
 /// As for the same definition from a client.
 pub(super) fn check(domain: &Domain) -> Result<(), Error> {
-    let text = domain.format(FormatOptions { secure: true, ..FormatOptions::LIVE });
-    let read = refuse::parse(&text)?;
+    let read = refuse::parse(&refuse::showable(domain)?)?;
     read.check_supported().map_err(refuse::unsupported)
 }

@@ -18,6 +18,7 @@ impl Driver {
         let (mut live, mut config) = (self.live_copy(affected), self.config_copy(affected));
         for domain in live.iter_mut().chain(&mut config) {
             describe(domain, &piece)?;
+            refuse::showable(domain)?;
         }
         self.keep_changed(live, config).await?;
         let uri = if piece.kind == MetadataKind::ELEMENT { piece.uri } else { None };
