@@ -16,6 +16,7 @@ pub mod bench;
 pub mod copying;
 pub mod events;
 pub mod faults;
+pub mod wire;
 
 use std::fs::File;
 use std::os::unix::net::UnixStream;
