@@ -607,17 +607,22 @@ fn more_clients_than_there_are_places_for() {
     let lookers = scene.case("lookers", LITTLE, |_| {
         (0..100).map(|_| Wire::connect_to(&looking).unwrap()).collect::<Vec<_>>()
     });
-    let places = lookers.into_iter().filter_map(|mut looker| {
-        let header = looker.header(Procedure::AuthList);
-        matches!(looker.exchange(header, &[]), Answer::Reply(_)).then_some(looker)
-    });
-    let places = places.collect::<Vec<_>>();
+    let mut places = Vec::new();
+    for mut looker in lookers {
+        match looker.call(Procedure::AuthList, &[]) {
+            Answer::Reply(_) => places.push(looker),
+            Answer::Refused(code, origin) => assert_eq!((code, origin), (87, 7)),
+            Answer::Closed => {}
+        }
+    }
     assert_eq!(places.len(), 20);
     // One is the bystander's.
     let mut clients = (1..20).map(|_| scene.client()).collect::<Vec<_>>();
     scene.case("one too many", LITTLE, |scene| {
-        assert!(Wire::connect(scene.daemon()).unwrap().is_closed_soon());
-        scene.pair.virsh(0).refused(&["list"], "error:");
+        let mut late = Wire::connect(scene.daemon()).unwrap();
+        assert_eq!(late.call(Procedure::AuthList, &[]), Answer::Refused(87, 7));
+        assert!(late.is_closed_soon());
+        scene.pair.virsh(0).refused(&["list"], "all places for clients are taken");
     });
     // A place that is free again is taken.
     drop(clients.pop());

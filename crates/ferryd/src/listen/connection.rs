@@ -60,6 +60,42 @@ where
     tokio::spawn(run(host, reader, writer, read_only, place));
 }
 
+/// Ends a connection for which there is no place: its first call is answered with that.
+pub(crate) async fn turn_away<R, W>(mut reader: R, mut writer: W)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut session = Session::new(Instant::now(), server::Config::default());
+    let mut buffer = vec![0; 1024];
+    let farewell = async {
+        let mut is_told = false;
+        while !is_told || !session.output().is_empty() {
+            tokio::select! {
+                read = reader.read(&mut buffer), if !is_told => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(len) => session.handle_bytes(Instant::now(), &buffer[..len]),
+                },
+                written = writer.write(session.output()), if !session.output().is_empty() => match written {
+                    Ok(0) | Err(_) => return,
+                    Ok(len) => session.output_written(len),
+                },
+            }
+            match session.poll_event() {
+                Some(Event::Call(call)) => {
+                    let text = "all places for clients are taken (max_clients)";
+                    session.reply_error(call.id, &Error::of(ErrorCode::RESOURCE_BUSY, Origin::RPC, text));
+                    is_told = true;
+                }
+                Some(Event::Closed(_)) => return,
+                Some(Event::Stream(..)) | None => {}
+            }
+        }
+    };
+    // Whoever has nothing to say is not told anything.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+}
+
 async fn run<R, W>(host: Arc<Host>, mut reader: R, mut writer: W, read_only: bool, mut place: Place)
 where
     R: AsyncRead + Unpin + Send + 'static,

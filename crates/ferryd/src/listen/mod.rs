@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::host::Host;
@@ -104,10 +105,8 @@ impl Doors {
             let (host, mut porter) = (Arc::clone(host), Porter::new(&room, read_only));
             tokio::spawn(async move {
                 loop {
-                    let accepted = listener.accept().await.map(|(stream, _)| stream);
-                    let Some((stream, place)) = porter.admit(accepted).await else { continue };
-                    let (reader, writer) = stream.into_split();
-                    connection::serve(Arc::clone(&host), reader, writer, read_only, place);
+                    let accepted = listener.accept().await.map(|(stream, _)| stream.into_split());
+                    porter.admit(&host, accepted).await;
                 }
             });
         }
@@ -115,12 +114,12 @@ impl Doors {
             let (host, mut porter) = (Arc::clone(host), Porter::new(&room, false));
             tokio::spawn(async move {
                 loop {
-                    let accepted = listener.accept().await.map(|(stream, _)| stream);
-                    let Some((stream, place)) = porter.admit(accepted).await else { continue };
-                    // Calls are small and answered one by one: waiting to fill a segment is pure delay.
-                    let _ = stream.set_nodelay(true);
-                    let (reader, writer) = stream.into_split();
-                    connection::serve(Arc::clone(&host), reader, writer, false, place);
+                    let accepted = listener.accept().await.map(|(stream, _)| {
+                        // Calls are small and answered one by one: waiting to fill a segment is pure delay.
+                        let _ = stream.set_nodelay(true);
+                        stream.into_split()
+                    });
+                    porter.admit(&host, accepted).await;
                 }
             });
         }
@@ -186,21 +185,33 @@ impl Porter {
 
     /// A failed accept is the client's failure, or descriptors have run out: say so, leave others the time to finish
     /// (the listener stays readable, so trying again at once would only burn the processor), and go on. A client for whom
-    /// there is no place is sent away at once: one that is left to wait would not know for what.
-    async fn admit<T>(&mut self, accepted: io::Result<T>) -> Option<(T, Place)> {
-        let stream = match accepted {
+    /// there is no place is told so: one that is left to wait would not know for what.
+    async fn admit<R, W>(&mut self, host: &Arc<Host>, accepted: io::Result<(R, W)>)
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let (reader, writer) = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a client");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                return None;
+                return tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         };
-        let place = self.room.place(self.read_only);
-        if place.is_none() && !self.full {
+        let was_full = self.full;
+        self.full = false;
+        if let Some(place) = self.room.place(self.read_only) {
+            return connection::serve(Arc::clone(host), reader, writer, self.read_only, place);
+        }
+        self.full = true;
+        if !was_full {
             tracing::warn!(read_only = self.read_only, "all places are taken: further clients are sent away");
         }
-        self.full = place.is_none();
-        Some((stream, place?))
+        if let Some(porch) = self.room.porch() {
+            tokio::spawn(async move {
+                connection::turn_away(reader, writer).await;
+                drop(porch);
+            });
+        }
     }
 }

@@ -19,11 +19,15 @@ const FREE: usize = 64 * 1024;
 /// Bytes that all connections together may hold beyond that. One frame has 32 MiB at most.
 const MOST: usize = 512 << 20;
 
+/// Clients that may be told at the same time that there is no place for them; more just find the door shut.
+const PORCH: usize = 64;
+
 /// Room for all clients of a daemon.
 #[derive(Debug)]
 pub(crate) struct Room {
     acting: Arc<Semaphore>,
     looking: Arc<Semaphore>,
+    porch: Arc<Semaphore>,
     held: Arc<AtomicUsize>,
 }
 
@@ -47,7 +51,12 @@ impl Room {
             );
         }
         let places = || Arc::new(Semaphore::new(clients.min(affordable).min(Semaphore::MAX_PERMITS)));
-        Room { acting: places(), looking: places(), held: Arc::default() }
+        Room {
+            acting: places(),
+            looking: places(),
+            porch: Arc::new(Semaphore::new(PORCH)),
+            held: Arc::default(),
+        }
     }
 
     /// A place for a connection, if one is left.
@@ -55,6 +64,11 @@ impl Room {
         let places = if read_only { &self.looking } else { &self.acting };
         let place = Arc::clone(places).try_acquire_owned().ok()?;
         Some(Place { _place: place, held: Arc::clone(&self.held), own: 0 })
+    }
+
+    /// Where a client may stand while it is sent away.
+    pub(crate) fn porch(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.porch).try_acquire_owned().ok()
     }
 
     /// Waits until all connections of each kind, of which there are `places` at most, have ended.
