@@ -94,6 +94,36 @@ struct Table {
     last_callback: i32,
     /// In the order in which they were made.
     registrations: Vec<Registration>,
+    /// Who wants to hear of what this daemon has none of. Nothing ever happens there.
+    idle: Vec<Idle>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Idle {
+    client: u64,
+    subject: Subject,
+    callback: i32,
+}
+
+/// What other daemons than this one look after. Clients that show it register for it all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Network,
+    StoragePool,
+    NodeDevice,
+    Secret,
+}
+
+impl Subject {
+    /// What stock calls it in a refusal, and how many events it has.
+    const fn facts(self) -> (&'static str, i32) {
+        match self {
+            Self::Network => ("network", 2),
+            Self::StoragePool => ("storage pool", 2),
+            Self::NodeDevice => ("node device", 2),
+            Self::Secret => ("secret", 2),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -192,9 +222,60 @@ impl Hub {
         )
     }
 
+    /// Registers for events of what this daemon has none of; the answer is a callback id as any other.
+    ///
+    /// # Errors
+    /// 1/7 for an event that does not exist, or one too many.
+    pub(crate) fn register_idle(
+        &self,
+        client: &Client,
+        outbound: &Outbound,
+        subject: Subject,
+        event: i32,
+    ) -> Result<i32, Error> {
+        let refused = |text: String| Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text);
+        let (name, events) = subject.facts();
+        if !(0..events).contains(&event) {
+            return Err(refused(format!("unsupported {name} event ID {event}")));
+        }
+        let mut table = self.lock();
+        if table.idle.iter().filter(|idle| idle.client == client.id()).count() >= REGISTRATIONS_MAX {
+            return Err(refused(too_many()));
+        }
+        if outbound.is_closed() {
+            return Err(refused("client socket is closed".to_owned()));
+        }
+        table.last_callback += 1;
+        let callback = table.last_callback;
+        table.idle.push(Idle { client: client.id(), subject, callback });
+        Ok(callback)
+    }
+
+    /// Takes such a registration back.
+    ///
+    /// # Errors
+    /// 1/7 when the client has none with this id.
+    pub(crate) fn deregister_idle(
+        &self,
+        client: &Client,
+        subject: Subject,
+        callback: i32,
+    ) -> Result<(), Error> {
+        let meant = Idle { client: client.id(), subject, callback };
+        let mut table = self.lock();
+        let Some(at) = table.idle.iter().position(|idle| *idle == meant) else {
+            let text = format!("{} event callback {callback} not registered", subject.facts().0);
+            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text));
+        };
+        table.idle.swap_remove(at);
+        Ok(())
+    }
+
     /// A connection has ended: nothing of it stays.
     pub(crate) fn forget(&self, client: u64) {
-        self.lock().registrations.retain(|registration| registration.client != client);
+        let mut table = self.lock();
+        table.registrations.retain(|registration| registration.client != client);
+        table.idle.retain(|idle| idle.client != client);
     }
 
     /// How many registrations there are.
@@ -223,8 +304,7 @@ impl Hub {
             return Err(Error::of(ErrorCode::INVALID_ARG, Origin::NONE, text));
         }
         if held >= REGISTRATIONS_MAX {
-            let text = format!("more than {REGISTRATIONS_MAX} event registrations on one connection");
-            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text));
+            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, too_many()));
         }
         // A call that outlives its connection would register after `forget`: such a registration is not kept.
         if outbound.is_closed() {
@@ -257,6 +337,10 @@ impl Hub {
         // A panic while the lock was held cannot leave the table half changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn too_many() -> String {
+    format!("more than {REGISTRATIONS_MAX} event registrations on one connection")
 }
 
 fn no_such_event(event: EventId) -> Error {

@@ -6,7 +6,8 @@
 //! because it takes a table of what each model holds.
 
 use crate::capabilities::{Accelerator, Capabilities, Machine};
-use ferry_domxml::{Element, Node, Uuid};
+use crate::tree::{Tree, element};
+use ferry_domxml::Uuid;
 use std::collections::BTreeSet;
 
 /// What the document says about the host, as the daemon found it.
@@ -102,7 +103,7 @@ const MODELS: &[(&str, &str)] = &[
 /// The document, with a line break at its end.
 pub fn document(facts: &HostFacts, capabilities: &Capabilities) -> String {
     let root = element("capabilities").with(host(facts, capabilities)).with(guest(facts, capabilities));
-    root.0.format()
+    root.format()
 }
 
 /// The best named model that guests can have at the host's full speed; `None` without KVM.
@@ -261,37 +262,10 @@ fn yes_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
-/// An element under construction.
-struct Tree(Element);
-
-fn element(name: &str) -> Tree {
-    Tree(Element::new(name))
-}
-
-impl Tree {
-    fn attribute(mut self, name: &str, value: impl ToString) -> Self {
-        self.0.attributes.push((name.to_owned(), value.to_string()));
-        self
-    }
-
-    fn text(mut self, text: impl ToString) -> Self {
-        self.0.children.push(Node::Text(text.to_string()));
-        self
-    }
-
-    fn with(mut self, child: Self) -> Self {
-        self.0.children.push(Node::Element(child.0));
-        self
-    }
-
-    fn with_all(self, children: impl IntoIterator<Item = Self>) -> Self {
-        children.into_iter().fold(self, Self::with)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferry_domxml::Element;
 
     fn captured() -> Capabilities {
         Capabilities::from_json(include_str!("../tests/data/qemu-7.2.json")).unwrap()

@@ -97,7 +97,7 @@ pub fn qemu_feature(name: &str) -> String {
 
 /// The features that libvirt 9.0 has names for, so that its hosts understand a definition that lists them.
 /// What `vmx` is made of is left to QEMU's model, and what KVM adds for its guests to KVM.
-const FEATURES: &str = "\
+pub(crate) const FEATURES: &str = "\
      3dnow 3dnowext 3dnowprefetch abm acpi adx aes amd-no-ssb amd-ssbd amd-stibp amx-bf16 amx-int8 \
      amx-tile apic arat arch-capabilities arch-lbr avic avx avx-vnni avx2 avx512-4fmaps avx512-4vnniw \
      avx512-bf16 avx512-fp16 avx512-vp2intersect avx512-vpopcntdq avx512bitalg avx512bw avx512cd \

@@ -9,8 +9,11 @@
 //! numbers ([`blockgraph`]), its devices their names ([`aliases`]), and [`command_line()`] says it to QEMU.
 
 pub mod capabilities;
+pub mod cpu_match;
+pub mod domain_caps;
 pub mod host_caps;
 pub mod probe;
+mod tree;
 
 pub mod machine;
 pub mod pci;

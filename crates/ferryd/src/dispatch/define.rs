@@ -1,15 +1,17 @@
 //! Definitions: the XML, and what is kept beside it.
 
 use ferry_domxml::FormatOptions;
-use ferry_rpc::error::Error;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{DefineFlags, Flags as _, UndefineFlags, XmlFlags};
 use ferry_rpc::proto::{
-    DomainDefineXml, DomainDefineXmlFlags, DomainGetAutostart, DomainGetAutostartOnce, DomainGetXmlDesc,
-    DomainRef, DomainSetAutostart, DomainUndefine, DomainUndefineFlags,
+    ConnectDomainXmlToNative, DomainDefineXml, DomainDefineXmlFlags, DomainGetAutostart,
+    DomainGetAutostartOnce, DomainGetXmlDesc, DomainRef, DomainSetAutostart, DomainUndefine,
+    DomainUndefineFlags,
 };
 
-use super::{Context, refuse_both};
+use super::{Context, accept_flags, refuse_both};
 use crate::driver::Request;
+use crate::perform::launch::command_line_of;
 use crate::refuse;
 
 /// Keeps a definition.
@@ -81,4 +83,17 @@ pub(super) fn autostart_once(context: &Context, call: DomainGetAutostartOnce) ->
 pub(super) async fn set_autostart(context: Context, call: DomainSetAutostart) -> Result<(), Error> {
     let autostart = call.autostart;
     context.domain(&call.domain)?.ask(|reply| Request::SetAutostart { autostart, reply }).await
+}
+
+/// The command line that a definition stands for, for people to read. There is no way back.
+pub(super) async fn to_native(context: Context, call: ConnectDomainXmlToNative) -> Result<String, Error> {
+    const FORMAT: &str = "qemu-argv";
+    accept_flags(call.flags, 0, "qemuConnectDomainXMLToNative")?;
+    if call.format != FORMAT {
+        let text = format!("unsupported config type {}", call.format);
+        return Err(Error::of(ErrorCode::INVALID_ARG, Origin::QEMU, text));
+    }
+    let domain = context.host.complete(&call.xml).await?;
+    let line = command_line_of(&context.host, domain).await?;
+    Ok(format!("{line}\n"))
 }

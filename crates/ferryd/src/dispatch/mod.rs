@@ -19,6 +19,7 @@ mod connect;
 mod console;
 mod define;
 mod device;
+mod elsewhere;
 mod event;
 mod guest_info;
 mod handover;
@@ -33,6 +34,7 @@ mod metadata;
 mod migrate;
 mod node;
 mod operator;
+mod processor;
 mod qemu;
 mod screen;
 mod snapshot;
@@ -198,11 +200,41 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             ConnectDomainEventDeregisterAny => event::deregister_bare,
             ConnectDomainEventCallbackRegisterAny => event::register,
             ConnectDomainEventCallbackDeregisterAny => event::deregister,
+
+            ConnectListAllNetworks => elsewhere::networks,
+            ConnectListAllStoragePools => elsewhere::pools,
+            ConnectListAllInterfaces => elsewhere::interfaces,
+            ConnectListAllNodeDevices => elsewhere::devices,
+            ConnectListAllNwfilters => elsewhere::filters,
+            ConnectListAllSecrets => elsewhere::secrets,
+            ConnectNumOfStoragePools => elsewhere::number_of_pools,
+            ConnectListStoragePools => elsewhere::pool_names,
+            ConnectNumOfInterfaces => elsewhere::number_of_interfaces,
+            NetworkLookupByName => elsewhere::network,
+            StoragePoolLookupByName => elsewhere::pool,
+            NodeDeviceLookupByName => elsewhere::device,
+            NodeDeviceGetXmlDesc => elsewhere::device_xml,
+            SecretLookupByUsage => elsewhere::secret,
+            ConnectNetworkEventRegisterAny => elsewhere::hear_networks,
+            ConnectNetworkEventDeregisterAny => elsewhere::ignore_networks,
+            ConnectStoragePoolEventRegisterAny => elsewhere::hear_pools,
+            ConnectStoragePoolEventDeregisterAny => elsewhere::ignore_pools,
+            ConnectNodeDeviceEventRegisterAny => elsewhere::hear_devices,
+            ConnectNodeDeviceEventDeregisterAny => elsewhere::ignore_devices,
+            ConnectSecretEventRegisterAny => elsewhere::hear_secrets,
+            ConnectSecretEventDeregisterAny => elsewhere::ignore_secrets,
         }
         ask {
             ConnectGetVersion => connect::hypervisor_version,
             ConnectGetMaxVcpus => connect::vcpus_max,
             ConnectGetCapabilities => connect::capabilities,
+            ConnectGetDomainCapabilities => processor::domain_capabilities,
+            ConnectGetCpuModelNames => processor::model_names,
+            ConnectCompareCpu => processor::compare,
+            ConnectCompareHypervisorCpu => processor::compare_with,
+            ConnectBaselineCpu => processor::baseline,
+            ConnectBaselineHypervisorCpu => processor::baseline_with,
+            ConnectDomainXmlToNative => define::to_native,
 
             DomainDefineXml => define::define,
             DomainDefineXmlFlags => define::define_with_flags,

@@ -82,6 +82,37 @@ pub(crate) async fn launch(
     introduce(started, capabilities).await
 }
 
+/// The command line that `domain`, which was completed, would be started with, for people to read. Nothing is opened:
+/// every descriptor is shown as -1.
+pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Result<String, Error> {
+    const UNOPENED: RawFd = -1;
+    let capabilities = host.capabilities(domain.devices.emulator.as_deref()).await?;
+    ferry_qemu::validate(&domain, &capabilities).map_err(refuse::invalid_definition)?;
+    ferry_qemu::host_model::expand(&mut domain, &capabilities).map_err(refuse::no_host_model)?;
+    blockgraph::number(&mut domain.devices.disks);
+    ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
+    let mut launch = Launch::new(UNOPENED, now());
+    for card in &domain.devices.interfaces {
+        if TapRequest::of(card).is_some() {
+            let tap = Tap { fds: vec![UNOPENED], vhost_fds: Vec::new() };
+            launch.taps.insert(card.info.alias.clone().unwrap_or_default(), tap);
+        }
+    }
+    let unopened = ChardevFds { listen: Some(UNOPENED), file: Some(UNOPENED), log: Some(UNOPENED) };
+    let devices = &domain.devices;
+    let aliases = devices
+        .serials
+        .iter()
+        .map(|serial| &serial.info)
+        .chain(devices.channels.iter().map(|channel| &channel.info))
+        .chain(devices.consoles.iter().map(|console| &console.info));
+    for alias in aliases.filter_map(|info| info.alias.clone()) {
+        launch.chardevs.insert(alias, unopened.clone());
+    }
+    let line = command_line(&domain, &capabilities, &launch).map_err(refuse::no_command_line)?;
+    Ok(refuse::shell_like(&line))
+}
+
 /// A process that was started and has not spoken yet.
 struct Started {
     domain: Domain,

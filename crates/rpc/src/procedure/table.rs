@@ -92,6 +92,7 @@ procedures! {
     Remote 121 DomainGetSecurityLabel = domain_get_security_label, High, None, [read];
     Remote 122 NodeGetSecurityModel = node_get_security_model, High, None, [read];
     Remote 126 ConnectNumOfInterfaces = connect_num_of_interfaces, High, None, [read];
+    Remote 135 ConnectDomainXmlFromNative = connect_domain_xml_from_native, Low, None, [write DOMAIN "virConnectDomainXMLFromNative"];
     Remote 136 ConnectDomainXmlToNative = connect_domain_xml_to_native, Low, None, [write DOMAIN "virConnectDomainXMLToNative"];
     Remote 147 SecretLookupByUsage = secret_lookup_by_usage, High, None, [read];
     Remote 149 ConnectIsSecure = connect_is_secure, High, None, [read];

@@ -39,6 +39,12 @@ calls! {
 
     ConnectGetUri {} -> String;
 
+    ConnectDomainXmlFromNative {
+        format: String,
+        config: String,
+        flags: u32,
+    } -> String;
+
     ConnectDomainXmlToNative {
         format: String,
         xml: String,
