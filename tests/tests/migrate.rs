@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use ferry_testkit::guest::Work;
 use ferry_testkit::tools::Tools;
 use ferry_tests::aftermath::{Asking as _, is_silent};
@@ -336,4 +339,36 @@ fn a_working_guest_keeps_memory_disk_and_time() {
     let check = pair.ask(0, "vm", &serial, "check").unwrap();
     assert_eq!(check["damaged"], "0", "{check:?}");
     serial.verdict().whole().unwrap();
+}
+
+/// A destination whose QEMU has one device less than the source's, which no definition shows: only QEMU can say what is wrong.
+#[test]
+fn what_the_destinations_qemu_says_reaches_the_caller() {
+    let pair = pair();
+    if !pair.host(0).is_isolated() {
+        eprintln!("two hosts whose QEMUs differ need namespaces");
+        return;
+    }
+    let (domain, serial) = pair.sector("vm").unwrap();
+    let script = pair.lab().shared().join("qemu");
+    let device =
+        "case \"$(uname -n) $*\" in h1*guest=vm*) set -- \"$@\" -device virtio-rng-pci,addr=0x1e;; esac";
+    let emulator = pair.emulator();
+    fs::write(&script, format!("#!/bin/sh\n{device}\nexec {} \"$@\"\n", emulator.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let xml = pair.write("vm", &domain.emulator(script)).unwrap();
+    pair.virsh(0).define_and_start("vm", &xml).unwrap();
+    serial.wait_beats_on(pair.ear(0), 100, SOON).unwrap();
+    for mode in MODES {
+        let words: Vec<&str> = ["--live"].iter().chain(mode).copied().collect();
+        let refused = migrate(&pair, 0, &words).unwrap_err().to_string();
+        assert!(refused.contains("virtio-rng"), "{mode:?}: {refused}");
+        pair.stayed("vm", &serial);
+    }
+    // A copy that the source gives up is no more than an end to the destination, and is not told as its failure.
+    let copy = pair.slow_copy("vm", &["--p2p"]).unwrap();
+    pair.virsh(0).ok(["domjobabort", "vm"]).unwrap();
+    assert_eq!(copy.wait_end(SOON).unwrap(), "exit code 1");
+    assert!(!copy.log_tail(5).contains("destination"), "{}", copy.log_tail(5));
+    pair.stayed("vm", &serial);
 }

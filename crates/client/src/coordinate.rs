@@ -203,6 +203,7 @@ impl<S: SourceSide, D: DestinationSide> Road<'_, S, D> {
             Call::Finish { cancelled } => {
                 let finished = self.destination.finish(params, cookie, flags, cancelled).await;
                 if cancelled {
+                    self.hear_why(&finished);
                     return self.called_off(&finished);
                 }
                 finished.map(|reply| {
@@ -230,6 +231,21 @@ impl<S: SourceSide, D: DestinationSide> Road<'_, S, D> {
             self.paused = MigrateFlags::PAUSED;
         }
         self.carry.begun(&begun.xml, begun.cookie.0);
+    }
+
+    /// A copy that failed is no more than a broken pipe to the source: the destination may know why.
+    fn hear_why(&mut self, finished: &Result<MigrateFinishReply, CallError>) {
+        let is_qemus =
+            |error: &Error| (error.code, error.origin) == (ErrorCode::OPERATION_FAILED, Origin::QEMU);
+        if let Err(CallError::Remote(theirs)) = finished
+            && let Some(Failure { call: Call::Perform, error: CallError::Remote(ours) }) = &mut self.failure
+            && is_qemus(theirs)
+            && is_qemus(ours)
+        {
+            let (front, _) = theirs.code.template().split_once("%s").unwrap_or_default();
+            let said = theirs.message.strip_prefix(front).unwrap_or(&theirs.message);
+            ours.message = format!("{}; on the destination: {said}", ours.message);
+        }
     }
 
     /// What a destination's answer to a cancelled Finish says.

@@ -11,7 +11,7 @@ use crate::{Doubt, Why, destination, source};
 pub struct Context<'a> {
     /// The domain's name.
     pub domain: &'a str,
-    /// QEMU's last words on the copy, when it had any.
+    /// QEMU's last words on the copy, when they say why it failed.
     pub qemu_error: Option<&'a str>,
 }
 
@@ -72,16 +72,17 @@ impl Context<'_> {
                 Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))
             }
             (false, Fate::Declined(why)) => {
-                let text = format!("no domain with matching name '{}': {why}", self.domain);
+                let words = self.qemu_error.map(|words| format!(": {words}")).unwrap_or_default();
+                let text = format!("no domain with matching name '{}': {why}{words}", self.domain);
                 Err(Error::of(ErrorCode::NO_DOMAIN, Origin::NONE, text))
             }
-            (true, Fate::Declined(why)) => match self.qemu_error {
-                // Clients show this in place of Perform's error: only when it says more.
-                Some(words) if matches!(why, Why::CopyFailed | Why::QemuDied) => {
+            (true, Fate::Declined(_)) => match self.qemu_error {
+                // Clients show this in place of Perform's error, or with it: only when it says more.
+                Some(words) => {
                     let text = format!("job 'migration in' failed: {words}");
                     Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))
                 }
-                Some(_) | None => Err(self.cleaned_up()),
+                None => Err(self.cleaned_up()),
             },
         }
     }
@@ -171,6 +172,9 @@ mod tests {
 
     #[test]
     fn a_guest_that_died_before_finish_is_no_domain() {
+        let told = Context { qemu_error: Some("section mismatch"), ..CONTEXT };
+        let error = told.finish(false, destination::Fate::Declined(Why::QemuDied)).unwrap_err();
+        assert!(error.message.ends_with(": section mismatch"), "{error}");
         let error = CONTEXT.finish(false, destination::Fate::Declined(Why::QemuDied)).unwrap_err();
         assert_eq!((error.code, error.origin), (ErrorCode::NO_DOMAIN, Origin::NONE));
     }

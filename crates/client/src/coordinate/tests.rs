@@ -221,3 +221,22 @@ fn a_guest_that_is_still_arriving_is_neither_here_nor_not() {
     assert_eq!(has_guest((DomainState::PAUSED, PausedReason::MIGRATION.0)), None);
     assert_eq!(has_guest((DomainState::SHUTOFF, 0)), Some(false));
 }
+
+#[tokio::test]
+async fn a_destination_that_knows_why_is_heard() {
+    let (mut source, mut destination) = (host(), host());
+    source.perform = Err(failed(ErrorCode::OPERATION_FAILED));
+    for (theirs, said) in [
+        (failed(ErrorCode::OPERATION_FAILED), "operation failed: so; on the destination: so"),
+        (failed(ErrorCode::MIGRATE_FINISH_OK), "operation failed: so"),
+    ] {
+        destination.finish = Err(theirs);
+        let report = run(&mut source, &mut destination).await;
+        assert_eq!(report.failure.unwrap().error.to_string(), said);
+    }
+    // Who aborted it knows why.
+    source.perform = Err(failed(ErrorCode::OPERATION_ABORTED));
+    destination.finish = Err(failed(ErrorCode::OPERATION_FAILED));
+    let report = run(&mut source, &mut destination).await;
+    assert_eq!(report.failure.unwrap().error.to_string(), "operation aborted: so");
+}

@@ -156,6 +156,7 @@ impl Driver {
             events,
             monitored: true,
             run_dir,
+            words: None,
             next_node: record.next_node,
             autodestroy: None,
             reboot: false,

@@ -17,6 +17,7 @@ use crate::perform::agent::Agent;
 use crate::perform::launch::Launched;
 use crate::perform::monitor::Monitor;
 use crate::perform::rundir::RunDir;
+use crate::perform::words::Words;
 use crate::process::Process;
 
 /// How long QEMU may take to end in order before it is killed. It flushes disks in this time.
@@ -38,6 +39,8 @@ pub(crate) struct Guest {
     /// The monitor's connection stands.
     pub(super) monitored: bool,
     pub(crate) run_dir: RunDir,
+    /// What this QEMU says; not known of one that an earlier daemon started.
+    pub(super) words: Option<Words>,
     /// What this QEMU can do.
     pub(super) capabilities: Arc<Capabilities>,
     /// The number of the next block node.
@@ -92,6 +95,7 @@ impl Guest {
             events: launched.events,
             monitored: true,
             run_dir: launched.run_dir,
+            words: Some(launched.words),
             capabilities: launched.capabilities,
             next_node: launched.next_node,
             autodestroy,

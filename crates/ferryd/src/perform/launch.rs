@@ -4,11 +4,11 @@
 //! QEMU that ends before it answers has its last words handed to the caller. CPUs do not run yet when this is done.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,13 +27,11 @@ use tokio::sync::mpsc;
 use super::monitor::{ConnectError, Monitor};
 use super::network::{self, TapRequest};
 use super::rundir::RunDir;
+use super::words::Words;
 use super::{images, settings, vnc};
 use crate::host::Host;
 use crate::process::Process;
 use crate::{refuse, sys};
-
-/// The most of QEMU's last words that a caller is shown, in bytes.
-const LAST_WORDS_MAX: u64 = 4096;
 
 /// What a QEMU is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +55,8 @@ pub(crate) struct Launched {
     pub(crate) capabilities: Arc<Capabilities>,
     /// The number of the next block node.
     pub(crate) next_node: u32,
+    /// What it says.
+    pub(crate) words: Words,
 }
 
 /// A name for a launch that is about to be made.
@@ -121,8 +121,7 @@ struct Started {
     process: Process,
     run_dir: RunDir,
     next_node: u32,
-    log: PathBuf,
-    log_start: u64,
+    words: Words,
 }
 
 /// What is opened for a launch, and removed again when it fails.
@@ -166,8 +165,8 @@ fn start(
     };
     let spawned = spawn(host, &domain, &command_line, fds);
     match spawned {
-        Ok((child, process, log, log_start)) => {
-            Ok(Started { domain, launch_id, child, process, run_dir, next_node, log, log_start })
+        Ok((child, process, words)) => {
+            Ok(Started { domain, launch_id, child, process, run_dir, next_node, words })
         }
         Err(error) => {
             run_dir.remove();
@@ -334,7 +333,7 @@ fn spawn(
     domain: &Domain,
     line: &CommandLine,
     fds: Vec<OwnedFd>,
-) -> io::Result<(Child, Process, PathBuf, u64)> {
+) -> io::Result<(Child, Process, Words)> {
     let log_path = host.layout.logs.join(format!("{}.log", domain.name));
     let mut log = File::options().create(true).append(true).open(&log_path)?;
     writeln!(log, "{}", refuse::shell_like(line))?;
@@ -359,7 +358,7 @@ fn spawn(
     command.arg0(program);
     let mut child = sys::spawn_session(command, &fds)?;
     match Process::of_child(&child) {
-        Ok(process) => Ok((child, process, log_path, log_start)),
+        Ok(process) => Ok((child, process, Words::from(log_path, log_start))),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -375,7 +374,7 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
         Ok(connected) => connected,
         Err(error) => return Err(bury(started, error).await),
     };
-    let Started { mut domain, launch_id, child, process, run_dir, next_node, .. } = started;
+    let Started { mut domain, launch_id, child, process, run_dir, next_node, words } = started;
     let has_terminal = |source: &ChardevSource| matches!(source.backend, Backend::Pty(_));
     let devices = &domain.devices;
     let asks = devices.serials.iter().any(|serial| has_terminal(&serial.source))
@@ -398,7 +397,18 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
         run_dir.remove();
         return Err(refuse::monitor(error));
     }
-    Ok(Launched { domain, launch_id, process, child, monitor, events, run_dir, capabilities, next_node })
+    Ok(Launched {
+        domain,
+        launch_id,
+        process,
+        child,
+        monitor,
+        events,
+        run_dir,
+        capabilities,
+        next_node,
+        words,
+    })
 }
 
 /// A QEMU that did not come to answer: what it said last is why.
@@ -407,23 +417,9 @@ async fn bury(mut started: Started, error: ConnectError) -> Error {
     started.process.exited().await;
     let _ = started.child.wait();
     started.run_dir.remove();
-    let words = last_words(&started.log, started.log_start).unwrap_or_default();
-    let text = if words.is_empty() {
-        format!("process exited while connecting to monitor: {}", refuse::chain(&error))
-    } else {
-        format!("process exited while connecting to monitor: {words}")
-    };
+    let words = started.words.last().unwrap_or_else(|| refuse::chain(&error));
+    let text = format!("process exited while connecting to monitor: {words}");
     Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
-}
-
-/// What QEMU has said since byte `start` of its log, the end of it when that is much.
-pub(crate) fn last_words(log: &Path, start: u64) -> io::Result<String> {
-    let mut file = File::open(log)?;
-    let end = fs::metadata(log)?.len();
-    file.seek(SeekFrom::Start(start.max(end.saturating_sub(LAST_WORDS_MAX))))?;
-    let mut bytes = Vec::new();
-    file.take(LAST_WORDS_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
 fn fill_in_terminals(domain: &mut Domain, chardevs: &[ferry_qmp::commands::device::Chardev]) {

@@ -10,3 +10,4 @@ pub(crate) mod ownership;
 pub(crate) mod rundir;
 pub(crate) mod settings;
 pub(crate) mod vnc;
+pub(crate) mod words;

@@ -38,6 +38,7 @@ use crate::fault;
 use crate::host::Port;
 use crate::listen::Client;
 use crate::perform::launch::{self, Purpose};
+use crate::perform::words::Words;
 use crate::refuse;
 
 /// How long Finish waits for the last of the state, and an orphan for its source's word.
@@ -85,6 +86,8 @@ pub(crate) struct Incoming {
     pub(super) resolve: Pending<()>,
     /// Why QEMU could not be made ready.
     trouble: Option<Error>,
+    /// What QEMU said when it would not take the guest.
+    words: Option<String>,
 }
 
 impl Driver {
@@ -218,10 +221,23 @@ impl Driver {
     pub(super) async fn destination_status(&mut self, status: MigrationStatus) {
         let report = match status {
             MigrationStatus::Completed => Report::Complete,
-            MigrationStatus::Failed => Report::Failed,
+            MigrationStatus::Failed => {
+                self.keep_arriving_words();
+                Report::Failed
+            }
             _ => return,
         };
         self.drive_destination(Input::Qemu(report)).await;
+    }
+
+    /// Keeps what QEMU has said of a guest that it does not take. That the stream has ended says nothing: the source knows
+    /// why.
+    fn keep_arriving_words(&mut self) {
+        let said = self.guest.as_ref().and_then(|guest| guest.words.as_ref()).and_then(Words::last);
+        let said = said.filter(|said| !said.lines().all(is_end_of_stream));
+        if let Some(Migration::In(incoming)) = &mut self.migration {
+            incoming.words = said.or_else(|| incoming.words.take());
+        }
     }
 
     pub(super) async fn destination_resumed(&mut self) {
@@ -231,6 +247,7 @@ impl Driver {
     pub(super) async fn destination_exit(&mut self) {
         // A guest that has arrived dies like any other.
         let arriving = self.is_migrating();
+        self.keep_arriving_words();
         if let Some(guest) = &mut self.guest {
             guest.ending.get_or_insert(if arriving { Ending::Failed } else { Ending::Crashed });
         }
@@ -380,6 +397,10 @@ impl Driver {
             Effect::StartCpus => self.start_cpus(),
             Effect::ProveAlive => Some(Input::Qemu(self.prove_alive().await)),
             Effect::EndQemu => {
+                // The source may have heard of its failure before we did.
+                if self.guest.as_ref().is_some_and(|guest| guest.process.has_ended()) {
+                    self.keep_arriving_words();
+                }
                 self.end_guest(Ending::Failed).await;
                 Some(Input::Qemu(Report::Died))
             }
@@ -433,6 +454,9 @@ impl Driver {
         monitor.execute(&MigrateSetCapabilities { capabilities }).await.map_err(refuse::monitor)?;
         let (listening, port) = self.listen_for_source(&listen).await?;
         fault::point!("listening");
+        if let Some(words) = self.guest.as_mut().and_then(|guest| guest.words.as_mut()) {
+            words.pass_by();
+        }
         let number = port.as_ref().map_or(0, Port::number);
         let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
         if let Some(Migration::In(incoming)) = &mut self.migration {
@@ -667,7 +691,11 @@ impl Driver {
 
     /// What the texts of errors need.
     fn arriving_context(&self) -> Context<'_> {
-        Context { domain: &self.name, qemu_error: None }
+        let words = match &self.migration {
+            Some(Migration::In(incoming)) => incoming.words.as_deref(),
+            Some(Migration::Out(_)) | None => None,
+        };
+        Context { domain: &self.name, qemu_error: words }
     }
 
     /// Finish for a guest that is not arriving (any more).
@@ -718,6 +746,7 @@ impl Incoming {
             destroy: Pending::default(),
             resolve: Pending::default(),
             trouble: None,
+            words: None,
         }
     }
 
@@ -740,6 +769,11 @@ impl Incoming {
             self.stats = stats.map(|stats| stats.received(now_ms()));
         }
     }
+}
+
+/// Whether a line of QEMU's says no more than that nothing came any more.
+fn is_end_of_stream(line: &str) -> bool {
+    line.contains("Input/output error") || line.contains("Unable to read from socket")
 }
 
 /// The wildcard on which to listen: IPv6's takes IPv4 too, where the host has IPv6.

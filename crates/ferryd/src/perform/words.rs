@@ -1,0 +1,69 @@
+//! What a QEMU has said: the part of the domain's log that is its own.
+//!
+//! Called where a QEMU has ended, or failed, and its caller is to be told why. QEMU says that nowhere else.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+
+/// The most of it that a caller is shown, in bytes.
+const MOST: u64 = 4096;
+
+/// One QEMU's part of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct Words {
+    log: PathBuf,
+    /// Where what counts begins, in bytes.
+    start: u64,
+}
+
+impl Words {
+    /// What is written to `log` from byte `start` on.
+    pub(crate) fn from(log: PathBuf, start: u64) -> Words {
+        Words { log, start }
+    }
+
+    /// Only what is said from now on counts: warnings at the start are no reason for a later end.
+    pub(crate) fn pass_by(&mut self) {
+        if let Ok(metadata) = self.log.metadata() {
+            self.start = metadata.len();
+        }
+    }
+
+    /// What was said, its end when that is much. Nothing when nothing was said, or the log is gone.
+    pub(crate) fn last(&self) -> Option<String> {
+        self.read().ok().filter(|words| !words.is_empty())
+    }
+
+    fn read(&self) -> io::Result<String> {
+        let mut file = File::open(&self.log)?;
+        let end = file.metadata()?.len();
+        file.seek(SeekFrom::Start(self.start.max(end.saturating_sub(MOST))))?;
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn only_the_end_of_what_is_its_own_is_shown() {
+        let mut log = tempfile::NamedTempFile::new().unwrap();
+        writeln!(log, "an earlier one").unwrap();
+        let mut words = Words::from(log.path().to_owned(), 15);
+        assert_eq!(words.last(), None);
+        writeln!(log, "a warning").unwrap();
+        assert_eq!(words.last().unwrap(), "a warning");
+        words.pass_by();
+        assert_eq!(words.last(), None);
+        writeln!(log, "{}the reason", "x".repeat(10_000)).unwrap();
+        let last = words.last().unwrap();
+        assert!(last.ends_with("the reason") && last.len() < 4096, "{last}");
+        drop(log);
+        assert_eq!(words.last(), None);
+    }
+}
