@@ -88,11 +88,13 @@ fn refusals_keep_their_codes_and_say_what_to_do() {
     refused(&run(&pair, 0, &["migrate", "vm", &here, "--offline"]), 2, &["--persistent"]);
 
     let _serial = pair.boot_sector("vm").unwrap();
-    refused(&run(&pair, 0, &["migrate", "vm", &here]), 2, &["[1/10]", "guest: untouched on the source"]);
+    refused(&run(&pair, 0, &["migrate", "vm", &here]), 2, &["[81/10]", "disk vda", "shared_filesystems"]);
+    let same = run(&pair, 0, &["migrate", "vm", &here, "--unsafe"]);
+    refused(&same, 2, &["[1/10]", "guest: untouched on the source"]);
     let unreachable = format!("qemu+tcp://{}:1/system", pair.host(1).address());
     let direct = run(&pair, 0, &["migrate", "vm", &unreachable, "--json"]);
     refused(&direct, 2, &["[38/7]", "--listen-tcp", r#""outcome":"refused""#]);
-    let peer = run(&pair, 0, &["migrate", "vm", &unreachable, "--p2p"]);
+    let peer = run(&pair, 0, &["migrate", "vm", &unreachable, "--p2p", "--unsafe"]);
     refused(&peer, 1, &["[38/7]", "guest: on the source: running"]);
 
     let shared = pair.lab().shared();

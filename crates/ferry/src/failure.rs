@@ -152,7 +152,7 @@ fn advice(error: &Error) -> Option<&'static str> {
     Some(match (error.code, error.origin) {
         (ErrorCode::NO_DOMAIN, _) => "`ferry list --all` shows which guests the host knows",
         (ErrorCode::MIGRATE_UNSAFE, _) => {
-            "put the disks on storage that both hosts share, with cache='none'; or say --unsafe if you know that it is safe"
+            "put the disks on storage that both hosts share; if they are, name their tree in `shared_filesystems` of ferryd.toml; or say --unsafe and answer for it"
         }
         (ErrorCode::CPU_INCOMPATIBLE, _) => {
             "the destination's CPU lacks something the guest has: choose a CPU model that both hosts have"

@@ -44,6 +44,10 @@ pub(crate) struct Config {
     pub(crate) networks: BTreeMap<String, String>,
     /// Where VNC listens when the domain does not say.
     pub(crate) vnc_listen: String,
+    /// Trees that the other hosts see too, although their file system does not tell. Links are followed.
+    pub(crate) shared_filesystems: Vec<PathBuf>,
+    /// Whether a disk on shared storage needs a cache mode that keeps nothing stale, where QEMU does not see to that.
+    pub(crate) check_disk_cache: bool,
     /// QEMU's own system call filter.
     pub(crate) seccomp_sandbox: bool,
     /// Seconds without a word from a client before it is pinged; 0 turns pings off.
@@ -71,6 +75,8 @@ impl Default for Config {
             migration_port_max: 49215,
             networks: BTreeMap::new(),
             vnc_listen: "127.0.0.1".into(),
+            shared_filesystems: Vec::new(),
+            check_disk_cache: true,
             seccomp_sandbox: true,
             keepalive_interval: 5,
             keepalive_count: 5,

@@ -102,6 +102,11 @@ async fn serve(cli: Cli) -> Result<(), StartError> {
     config.listen_tcp = cli.listen_tcp.or(config.listen_tcp);
     config.libvirt_sockets |= cli.libvirt_sockets;
     config.host_uuid = cli.host_uuid.or(config.host_uuid);
+    if !config.check_disk_cache {
+        tracing::warn!(
+            "check_disk_cache is off: guests may leave although a cache keeps what they wrote to shared disks"
+        );
+    }
     let account = Account::resolve(config.user.as_deref(), config.group.as_deref())?;
     let lock = layout.occupy()?;
     // From here on a signal is heard, also while the doors are being opened: what was made is taken away again.

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`id`] and [`journal`] (what is written down), [`message`] (what the daemons tell each
 //! other), [`source`] and [`destination`] (the rule), [`recovery`] (the rule after a restart),
-//! [`coordinator`] (who calls what). [`params`], [`uri`], [`cookie`] and [`stats`] speak the wire's vocabulary.
+//! [`coordinator`] (who calls what), [`checks`] (what stands in the way). [`params`], [`uri`], [`cookie`] and [`stats`] speak the wire's vocabulary.
 //!
 //! # Contract with the driver
 //!
@@ -41,6 +41,7 @@ pub mod destination;
 pub mod recovery;
 pub mod source;
 
+pub mod checks;
 pub mod cookie;
 pub mod params;
 pub mod policy;

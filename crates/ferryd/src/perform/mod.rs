@@ -9,5 +9,6 @@ pub(crate) mod network;
 pub(crate) mod ownership;
 pub(crate) mod rundir;
 pub(crate) mod settings;
+pub(crate) mod storage;
 pub(crate) mod vnc;
 pub(crate) mod words;

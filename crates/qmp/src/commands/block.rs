@@ -15,6 +15,21 @@ pub struct QueryNamedBlockNodes {
 }
 command! { QueryNamedBlockNodes = "query-named-block-nodes" -> Vec<BlockNode> }
 
+/// `query-block-jobs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct QueryBlockJobs {}
+command! { QueryBlockJobs = "query-block-jobs" -> Vec<BlockJob> }
+
+/// A job that works on a block node: copies, commits, mirrors.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct BlockJob {
+    /// Its name.
+    pub device: String,
+    /// What it does: `stream`, `commit`, `mirror`, `backup`, ….
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
 /// One node of the block graph.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct BlockNode {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ferry_domain::{Happening, Operation};
 use ferry_domxml::Domain;
+use ferry_migration::checks::{self, Ask, allowed};
 use ferry_migration::cookie::Says;
 use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, Ended, Fate, Input, Report};
 use ferry_migration::journal::DestinationRecord;
@@ -116,6 +117,11 @@ impl Driver {
             return answer(reply, Err(error));
         }
         let source_name = offer.source_name.unwrap_or_else(|| self.name.clone());
+        // A source may be older, or not have looked.
+        let shown = allowed::findings(&definition, &allowed::Facts::default(), Ask::of(parameters.flags));
+        if let Some(error) = checks::refusal(&shown) {
+            return answer(reply, Err(error));
+        }
         if parameters.is_offline() {
             let prepared = self.prepare_offline(&parameters, definition, source_name, offer.names, &client);
             return self.answer(reply, prepared);

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use ferry_migration::journal::{DestinationRecord, SourceRecord};
 use ferry_migration::plan::Guarantee;
 use ferry_migration::{MigrationId, Peer, Plan, Written, destination, source};
+use ferry_rpc::flags::MigrateFlags;
 use ferry_store::{Direction, HistoryEntry, JournalEntry, Role};
 use serde::{Deserialize, Serialize};
 
@@ -129,7 +130,7 @@ impl Driver {
             source::Ended::Stayed(why) => format!("stayed: {why}"),
         };
         let peer = outgoing.parameters().migrate_uri.clone().unwrap_or_default();
-        let guarantee = outgoing.machine.peer().map(Peer::guarantee);
+        let guarantee = guarantee(outgoing.machine.peer().map(Peer::guarantee), outgoing.parameters().flags);
         let figures = figures(&outgoing.stats);
         let entry = self.history(
             &outgoing.names,
@@ -151,7 +152,7 @@ impl Driver {
             destination::Ended::Arrived => "arrived".to_owned(),
             destination::Ended::Declined(why) => format!("declined: {why}"),
         };
-        let guarantee = Some(incoming.machine.peer().guarantee());
+        let guarantee = guarantee(Some(incoming.machine.peer().guarantee()), incoming.parameters().flags);
         let figures = incoming.stats.as_ref().map(figures).unwrap_or_default();
         let entry = self.history(
             names,
@@ -173,14 +174,9 @@ impl Driver {
         peer: String,
         started_ms: u64,
         result: String,
-        guarantee: Option<Guarantee>,
+        guarantee: String,
         statistics: serde_json::Value,
     ) -> HistoryEntry {
-        let guarantee = match guarantee {
-            None => "not needed".to_owned(),
-            Some(Guarantee::Proven) => "proven".to_owned(),
-            Some(Guarantee::BestEffort(why)) => format!("best effort: {why}"),
-        };
         tracing::info!(domain = %self.uuid, migration = %names.id, result, guarantee, "migration ended");
         HistoryEntry {
             migration: u128::from_be_bytes(*names.id.as_bytes()),
@@ -207,6 +203,17 @@ impl Driver {
             })
             .await;
     }
+}
+
+/// What held for a migration, for the history.
+fn guarantee(holds: Option<Guarantee>, flags: MigrateFlags) -> String {
+    let holds = match holds {
+        None => "not needed".to_owned(),
+        Some(Guarantee::Proven) => "proven".to_owned(),
+        Some(Guarantee::BestEffort(why)) => format!("best effort: {why}"),
+    };
+    let disks = if flags.contains(MigrateFlags::UNSAFE) { "; disks not checked (--unsafe)" } else { "" };
+    holds + disks
 }
 
 fn addresses(peer: Option<&crate::handover::Peer>) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! What is asked of the source: Begin, Perform, Confirm, abort, post-copy, destroy.
 
-use ferry_domain::{Operation, State};
+use ferry_domain::Operation;
 use ferry_domxml::{Domain, FormatOptions};
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
@@ -8,7 +8,6 @@ use ferry_migration::source::Input;
 use ferry_migration::{Evidence, Peer};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::values::PausedReason;
 
 use super::super::{Begun, Conversation, Migration, Names, cookies};
 use crate::driver::migrate::cookies::Answered;
@@ -29,6 +28,9 @@ impl Driver {
             Ok(begun) => begun,
             Err(error) => return answer(reply, Err(error)),
         };
+        if let Err(error) = self.check_leaving(parameters.flags).await {
+            return answer(reply, Err(error));
+        }
         let names = begun.1;
         if parameters.is_offline() || !parameters.flags.contains(MigrateFlags::CHANGE_PROTECTION) {
             // No job: the call may be repeated, and Perform opens the migration under these names.
@@ -57,6 +59,10 @@ impl Driver {
         reply: Reply<Vec<u8>>,
     ) {
         if let Err(error) = self.running() {
+            return answer(reply, Err(error));
+        }
+        if let Err(error) = self.check_leaving(parameters.flags).await {
+            self.never_performed(&client).await;
             return answer(reply, Err(error));
         }
         let prepared = match cookies::read_prepared(self, &cookie) {
@@ -215,15 +221,6 @@ impl Driver {
             (None, true, Some(config)) => Domain::clone(config),
             (None, _, _) => Domain::clone(current),
         };
-        if self.guest.as_ref().is_some_and(|guest| guest.autodestroy.is_some()) {
-            let text = "domain is marked for auto destroy";
-            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
-        }
-        let stuck = self.state() == State::Paused(PausedReason::IOERROR);
-        if stuck && parameters.flags.contains(MigrateFlags::ABORT_ON_ERROR) {
-            let text = "cannot migrate domain with I/O error";
-            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
-        }
         let names = Names::new(self.epoch.next());
         let xml = definition.format(FormatOptions::MIGRATION);
         Ok((Begun { cookie: cookies::begin(self, &names, parameters), xml }, names))

@@ -1,10 +1,11 @@
 //! The source's hands: an outgoing migration, and the machine that decides about it.
 //!
 //! ```text
-//!   calls ([`calls`]), QMP events, journal results --Input--> Source::step --Effect--> [`effects`]
+//!   calls ([`calls`], after [`checks`]), QMP events, journal results --Input--> Source::step --Effect--> [`effects`]
 //! ```
 
 mod calls;
+mod checks;
 mod effects;
 
 use std::collections::VecDeque;

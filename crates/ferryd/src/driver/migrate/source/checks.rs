@@ -1,0 +1,60 @@
+//! What stands in the way of a guest that is to leave: the facts, gathered anew each time somebody asks.
+//!
+//! The rules are `ferry_migration::checks`'s. Called for Begin and once more for Perform, which may come much later,
+//! or alone.
+
+use ferry_domain::State;
+use ferry_migration::checks::{self, Ask, Finding, allowed, safe};
+use ferry_qmp::commands::block::QueryBlockJobs;
+use ferry_qmp::commands::progress::QueryMigrate;
+use ferry_rpc::error::Error;
+use ferry_rpc::flags::MigrateFlags;
+use ferry_rpc::values::PausedReason;
+
+use crate::driver::Driver;
+use crate::perform::storage;
+use crate::refuse;
+
+impl Driver {
+    /// Refuses a migration with these flags if anything stands in its way, and names all of it.
+    pub(in crate::driver) async fn check_leaving(&self, flags: MigrateFlags) -> Result<(), Error> {
+        let found = self.obstacles(Ask::of(flags)).await?;
+        for Finding { text, remedy, .. } in &found {
+            tracing::info!(domain = %self.name, finding = text, remedy, "the guest may not leave");
+        }
+        checks::refusal(&found).map_or(Ok(()), Err)
+    }
+
+    /// Everything that stands in the way. An error means that QEMU could not be asked.
+    async fn obstacles(&self, ask: Ask) -> Result<Vec<Finding>, Error> {
+        let Some(domain) = self.guest.as_ref().map(|guest| &guest.domain).or(self.config.as_ref()) else {
+            return Ok(Vec::new());
+        };
+        let mut found = allowed::findings(domain, &self.facts(ask).await?, ask);
+        if ask.trust_disks || ask.offline {
+            return Ok(found);
+        }
+        let (disks, declared) = (domain.devices.disks.clone(), self.host.config.shared_filesystems.clone());
+        let surveyed = tokio::task::spawn_blocking(move || storage::survey(&disks, &declared)).await;
+        let disks = surveyed.map_err(|_| refuse::internal("the daemon is stopping"))?;
+        let drops_cache = self.guest.as_ref().is_some_and(|guest| guest.capabilities.drops_cache());
+        found.extend(safe::findings(&disks, drops_cache || !self.host.config.check_disk_cache));
+        Ok(found)
+    }
+
+    async fn facts(&self, ask: Ask) -> Result<allowed::Facts, Error> {
+        let Some(guest) = &self.guest else { return Ok(allowed::Facts::default()) };
+        let mut facts = allowed::Facts {
+            autodestroy: guest.autodestroy.is_some(),
+            io_error: self.state() == State::Paused(PausedReason::IOERROR),
+            ..allowed::Facts::default()
+        };
+        if !ask.offline {
+            let jobs = guest.monitor.execute(&QueryBlockJobs {}).await.map_err(refuse::monitor)?;
+            facts.block_jobs = jobs.len();
+            let status = guest.monitor.execute(&QueryMigrate).await.map_err(refuse::monitor)?;
+            facts.blockers = status.blocked_reasons;
+        }
+        Ok(facts)
+    }
+}
