@@ -1,13 +1,22 @@
 //! `<os>`: what boots.
 
 use crate::ParseError;
+use crate::firmware::{FirmwareKind, FirmwareWish, Loader, LoaderType, Nvram};
 use crate::model::{Input, Model, Output, Refusal, Rest, YesNo, element, values};
 
 element! {
     /// What boots.
     pub struct Os {
+        /// The kind of firmware that the host is to choose.
+        firmware: Option<FirmwareKind> => Attr("firmware"),
         /// The machine.
         machine: OsType => Child("type"),
+        /// What the chosen firmware must have, or has.
+        firmware_wish: Option<FirmwareWish> => Child("firmware"),
+        /// The firmware's code.
+        loader: Option<Loader> => Child("loader"),
+        /// The firmware's variables.
+        nvram: Option<Nvram> => Child("nvram"),
         /// Path of a kernel that QEMU loads itself.
         kernel: Option<String> => TextChild("kernel"),
         /// Path of its initial ramdisk.
@@ -27,6 +36,20 @@ element! {
         "type", "init", "initarg", "initenv", "initdir", "inituser", "initgroup", "firmware", "loader", "nvram",
         "varstore", "kernel", "initrd", "cmdline", "shim", "dtb", "acpi", "boot", "bootmenu", "bios", "smbios",
     ]
+}
+
+impl Os {
+    /// How the firmware's code is mapped; `None` when QEMU brings its own.
+    pub fn loader_type(&self) -> Option<LoaderType> {
+        self.loader.as_ref().map(|loader| loader.kind.unwrap_or(LoaderType::Rom))
+    }
+
+    /// Whether the firmware keeps variables beside its code.
+    pub fn has_variables(&self) -> bool {
+        let is = |word: Option<YesNo>| word == Some(YesNo::Yes);
+        self.loader_type() == Some(LoaderType::Pflash)
+            && self.loader.as_ref().is_some_and(|loader| is(loader.readonly) && !is(loader.stateless))
+    }
 }
 
 /// `<type>`: the machine. The only OS type is `hvm`.

@@ -363,8 +363,56 @@ const DEVICES: &[(&str, u32, &str)] = &[
 ];
 
 /// What stands in `<os>`.
+const OS_WITH_ACPI: &[(&str, u32, &str)] = &[
+    (
+        "<loader readonly='yes' type='pflash' stateless='yes'>/a</loader><nvram>/x</nvram>",
+        35,
+        "NVRAM is not permitted when loader is stateless",
+    ),
+    (
+        "<loader readonly='no' type='pflash'>/a</loader><nvram>/x</nvram>",
+        67,
+        "unsupported configuration: a loader that can be written has its variables in itself, not in nvram",
+    ),
+    (
+        "<loader readonly='yes' secure='yes' type='pflash'>/a</loader>",
+        67,
+        "unsupported configuration: Secure boot requires SMM feature enabled",
+    ),
+];
+
+/// What stands in `<os>` of a guest without ACPI.
 const OS: &[(&str, u32, &str)] = &[
     ("<smbios mode='sysinfo'/>", 27, "XML error: Domain 'a' sysinfo are not available"),
+    (
+        "<loader type='x'>/a</loader>",
+        67,
+        "unsupported configuration: attribute 'os/loader/@type' with value 'x'",
+    ),
+    (
+        "<loader type='pflash'>/a</loader>",
+        67,
+        "unsupported configuration: UEFI requires ACPI on this architecture",
+    ),
+    ("<loader type='pflash'/>", 35, "no loader path specified and firmware auto selection disabled"),
+    ("<nvram>/x</nvram>", 35, "no loader path specified and firmware auto selection disabled"),
+    ("<loader type='rom' stateless='no'>/a</loader>", 35, "Only pflash loader type permits NVRAM"),
+    ("<loader type='rom'>/a</loader><nvram template='/a'/>", 35, "Only pflash loader type permits NVRAM"),
+    (
+        "<loader readonly='x'>/a</loader>",
+        67,
+        "unsupported configuration: attribute 'os/loader/@readonly' with value 'x'",
+    ),
+    (
+        "<loader format='qcow2'>/a</loader>",
+        67,
+        "unsupported configuration: attribute 'os/loader/@format' with value 'qcow2'",
+    ),
+    (
+        "<firmware><feature name='secure-boot' enabled='yes'/></firmware>",
+        35,
+        "cannot use feature-based firmware autoselection when firmware autoselection is disabled",
+    ),
     ("<smbios mode='x'/>", 67, "unsupported configuration: element 'os/smbios': <smbios mode='x'>"),
     (
         "<smbios mode='host'/>",
@@ -379,7 +427,9 @@ fn a_wrong_value_is_refused() {
     let beside = BESIDE_DEVICES.iter().map(|(text, code, error)| (domain("", text, ""), *code, *error));
     let devices = DEVICES.iter().map(|(text, code, error)| (domain("", "", text), *code, *error));
     let os = OS.iter().map(|(text, code, error)| (domain(text, "", ""), *code, *error));
-    for (text, code, expected) in beside.chain(devices).chain(os) {
+    let acpi = "<features><acpi/></features>";
+    let with_acpi = OS_WITH_ACPI.iter().map(|(text, code, error)| (domain(text, acpi, ""), *code, *error));
+    for (text, code, expected) in beside.chain(devices).chain(os).chain(with_acpi) {
         let found = match Domain::parse(&text) {
             Err(error) => (error.code(), error.to_string()),
             // A word that no table has is kept, and refused by its path.

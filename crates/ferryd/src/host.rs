@@ -103,6 +103,13 @@ impl Host {
         }
         ferry_qemu::complete::complete(&mut domain, &capabilities, origin, &mut random_byte)
             .map_err(crate::refuse::incomplete)?;
+        if domain.os.firmware.is_some() || domain.os.has_variables() {
+            let descriptors = tokio::task::spawn_blocking(crate::perform::firmware::descriptors).await;
+            let descriptors = descriptors.map_err(|_| crate::refuse::internal("the daemon is stopping"))?;
+            let folder = self.layout.nvram.to_string_lossy();
+            ferry_qemu::firmware::choose(&mut domain, &descriptors, &folder)
+                .map_err(crate::refuse::no_firmware)?;
+        }
         crate::refuse::showable(&domain)?;
         Ok(domain)
     }

@@ -33,6 +33,8 @@ pub(crate) struct Layout {
     pub(crate) cache: PathBuf,
     /// QEMU's output, one file for each domain.
     pub(crate) logs: PathBuf,
+    /// Variables of guests' firmware, one file for each domain that the daemon chose a place for.
+    pub(crate) nvram: PathBuf,
     /// The configuration file that is read when none is named.
     pub(crate) config: PathBuf,
     lock: PathBuf,
@@ -83,6 +85,7 @@ impl Layout {
             database: root.join("ferry.sqlite"),
             cache: root.join("cache"),
             logs: root.join("log"),
+            nvram: root.join("nvram"),
             config: root.join("ferryd.toml"),
             lock: root.join("lock"),
         })
@@ -97,6 +100,7 @@ impl Layout {
             database: "/var/lib/ferry/ferry.sqlite".into(),
             cache: "/var/cache/ferry".into(),
             logs: "/var/log/ferry".into(),
+            nvram: "/var/lib/ferry/nvram".into(),
             config: "/etc/ferry/ferryd.toml".into(),
             lock: "/run/ferry/lock".into(),
         }
@@ -112,6 +116,7 @@ impl Layout {
             (Some(self.run.as_path()), 0o711),
             (Some(self.cache.as_path()), 0o700),
             (Some(self.logs.as_path()), 0o700),
+            (Some(self.nvram.as_path()), 0o711),
         ] {
             if let Some(dir) = dir {
                 make_dir(dir, mode)?;

@@ -78,6 +78,11 @@ pub(crate) fn incomplete(error: ferry_qemu::CompleteError) -> Error {
     Error::new(ErrorCode::XML_ERROR, Origin::DOMAIN, error.to_string())
 }
 
+/// The host has no firmware that a definition would have.
+pub(crate) fn no_firmware(error: ferry_qemu::firmware::NoFirmware) -> Error {
+    Error::new(ErrorCode::OPERATION_FAILED, Origin::QEMU, error.to_string())
+}
+
 /// A definition asks for what the binary cannot do.
 pub(crate) fn invalid_definition(error: ferry_qemu::ValidateError) -> Error {
     Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())

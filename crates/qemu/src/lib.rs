@@ -23,6 +23,7 @@ pub mod validate;
 
 pub mod aliases;
 pub mod blockgraph;
+pub mod firmware;
 pub mod host_model;
 pub mod qcow2;
 

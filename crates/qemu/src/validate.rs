@@ -17,7 +17,7 @@ use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::misc::{BalloonModel, WatchdogModel};
 use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::storage::Location;
-use ferry_domxml::{Domain, DomainKind};
+use ferry_domxml::{Domain, DomainKind, YesNo};
 
 use crate::capabilities::{Accelerator, Capabilities};
 use crate::command_line::{codecs, sound_driver};
@@ -118,6 +118,9 @@ pub enum ValidateError {
         "unsupported configuration: only 1 graphics device of each type (sdl, vnc, spice, headless, dbus) is supported"
     )]
     Graphics,
+    /// Secure boot without the chipset that has it.
+    #[error("unsupported configuration: Secure boot is supported with q35 machine types only")]
+    SecureBoot,
     /// The firmware's screen has nowhere to go.
     #[error("XML error: need at least one serial port to use BIOS serial output")]
     BiosSerial,
@@ -134,6 +137,7 @@ pub fn validate(domain: &Domain, capabilities: &Capabilities) -> Result<(), Vali
     machine::family(domain)?;
     board(domain, capabilities)?;
     bios(domain)?;
+    firmware(domain)?;
     disks(domain)?;
     virtio::options(domain)?;
     virtio::threads(domain, capabilities)?;
@@ -185,6 +189,14 @@ fn board(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateErr
 fn bios(domain: &Domain) -> Result<(), ValidateError> {
     let on_serial = domain.os.bios.as_ref().and_then(|bios| bios.use_serial).is_some_and(|on| on.is_yes());
     if on_serial && domain.devices.serials.is_empty() { Err(ValidateError::BiosSerial) } else { Ok(()) }
+}
+
+fn firmware(domain: &Domain) -> Result<(), ValidateError> {
+    let is_secure = domain.os.loader.as_ref().is_some_and(|loader| loader.secure == Some(YesNo::Yes));
+    match machine::family(domain)? {
+        machine::Family::Pc if is_secure => Err(ValidateError::SecureBoot),
+        machine::Family::Pc | machine::Family::Q35 => Ok(()),
+    }
 }
 
 fn disks(domain: &Domain) -> Result<(), ValidateError> {

@@ -46,6 +46,15 @@ const DOMAIN: &[Row<Domain>] = &[
     Row { what: "domain vCPU max", value: |domain| domain.vcpus.max.to_string() },
     Row { what: "domain architecture", value: |domain| shown(domain.os.machine.arch) },
     Row { what: "domain machine type", value: |domain| shown(domain.os.machine.machine.as_ref()) },
+    Row { what: "domain loader type", value: |domain| quoted(shown(domain.os.loader_type())) },
+    Row { what: "domain firmware variables", value: |domain| quoted(YesNo::from(domain.os.has_variables())) },
+    Row {
+        what: "domain secure loader",
+        value: |domain| {
+            let loader = domain.os.loader.as_ref();
+            quoted(loader.and_then(|loader| loader.secure).unwrap_or(YesNo::No))
+        },
+    },
     Row { what: "domain BIOS on serial port", value: |domain| quoted(use_serial(&domain.os)) },
 ];
 

@@ -1,17 +1,57 @@
-//! Firmware tables, and what Microsoft's guests are told.
+//! Firmware and its tables, and what Microsoft's guests are told.
 
 use super::{contradiction, detail, unsupported};
 use crate::model::Value;
-use crate::{BiosField, Domain, OnOff, ParseError, SmbiosMode, Sysinfo, SystemField, Uuid};
+use crate::{
+    BiosField, Domain, LoaderType, OnOff, ParseError, SmbiosMode, Sysinfo, SystemField, Uuid, YesNo,
+};
 
 pub(super) fn check(domain: &Domain) -> Result<(), ParseError> {
     hyperv(domain)?;
+    loader(domain)?;
     domain.sysinfos.iter().try_for_each(|sysinfo| self::sysinfo(domain, sysinfo))?;
     let has_tables = domain.sysinfos.iter().any(|sysinfo| matches!(sysinfo, Sysinfo::Smbios(_)));
     if domain.os.smbios == Some(SmbiosMode::Sysinfo) && !has_tables {
         return contradiction(format!("Domain '{}' sysinfo are not available", domain.name));
     }
     Ok(())
+}
+
+fn loader(domain: &Domain) -> Result<(), ParseError> {
+    let os = &domain.os;
+    let is = |word: Option<YesNo>| word == Some(YesNo::Yes);
+    let is_chosen = os.firmware.is_some();
+    if !is_chosen && os.firmware_wish.is_some() {
+        return detail(
+            "cannot use feature-based firmware autoselection when firmware autoselection is disabled",
+        );
+    }
+    if !is_chosen && os.loader.as_ref().is_none_or(|loader| loader.path.is_none()) {
+        return match os.loader.is_some() || os.nvram.is_some() {
+            true => detail("no loader path specified and firmware auto selection disabled"),
+            false => Ok(()),
+        };
+    }
+    let has_acpi = domain.features.as_ref().is_some_and(|features| features.acpi);
+    let is_flash = is_chosen || os.loader_type() == Some(LoaderType::Pflash);
+    if is_flash && !has_acpi {
+        return unsupported("UEFI requires ACPI on this architecture");
+    }
+    let Some(loader) = &os.loader else { return Ok(()) };
+    if !is_flash && (loader.stateless == Some(YesNo::No) || os.nvram.is_some()) {
+        return detail("Only pflash loader type permits NVRAM");
+    }
+    if is(loader.stateless) && os.nvram.is_some() {
+        return detail("NVRAM is not permitted when loader is stateless");
+    }
+    if is_flash && !is_chosen && os.nvram.is_some() && !is(loader.readonly) {
+        return unsupported("a loader that can be written has its variables in itself, not in nvram");
+    }
+    match domain.features.as_ref().and_then(|features| features.smm.as_ref()) {
+        _ if !is(loader.secure) || loader.path.is_none() => Ok(()),
+        Some(smm) if smm.state != Some(OnOff::Off) => Ok(()),
+        Some(_) | None => unsupported("Secure boot requires SMM feature enabled"),
+    }
 }
 
 /// The shortest wait that Microsoft's interface knows.

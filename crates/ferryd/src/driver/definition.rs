@@ -1,5 +1,7 @@
 //! The kept definition of a domain: define, undefine, autostart.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferry_domxml::Domain;
@@ -30,10 +32,24 @@ impl Driver {
 
     /// Forgets the definition. A running guest goes on as a transient one.
     pub(super) async fn undefine(&mut self, flags: UndefineFlags) -> Result<(), Error> {
-        let _ = flags;
-        if self.config.is_none() {
+        let Some(config) = &self.config else {
             let text = "cannot undefine transient domain";
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        };
+        let nvram = config.os.nvram.as_ref().and_then(|nvram| nvram.path.clone());
+        let nvram = nvram.map(PathBuf::from).filter(|path| path.exists());
+        if nvram.is_some() && !flags.intersects(UndefineFlags::NVRAM | UndefineFlags::KEEP_NVRAM) {
+            let text = "cannot undefine domain with nvram";
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        }
+        if let Some(path) = nvram.filter(|_| flags.contains(UndefineFlags::NVRAM)) {
+            if self.guest.is_some() {
+                let text = "the guest runs with its nvram, which cannot be deleted now";
+                return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+            }
+            fs::remove_file(&path).map_err(|error| {
+                refuse::system(&format!("failed to remove nvram: {}", path.display()), &error)
+            })?;
         }
         self.forget_definition().await?;
         self.emit_lifecycle(LifecycleEvent::UNDEFINED, UndefinedDetail::REMOVED.0);

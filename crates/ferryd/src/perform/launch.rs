@@ -28,7 +28,7 @@ use super::monitor::{ConnectError, Monitor};
 use super::network::{self, TapRequest};
 use super::rundir::RunDir;
 use super::words::Words;
-use super::{images, settings, vnc};
+use super::{firmware, images, settings, vnc};
 use crate::host::Host;
 use crate::process::Process;
 use crate::{refuse, sys};
@@ -149,6 +149,7 @@ fn start(
     images::follow(&mut domain.devices.disks).map_err(refuse::chain_unreadable)?;
     images::own(&domain.devices.disks, &host.account)
         .map_err(|e| refuse::system("Unable to set image ownership", &e))?;
+    firmware::variables(&domain, &host.account)?;
     domain.id = u32::try_from(id).ok();
     let next_node = blockgraph::number(&mut domain.devices.disks);
     ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;

@@ -6,6 +6,7 @@ use ferry_domxml::features::{Features, HyperVMode, IoApic};
 use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::{DomainKind, OnOff, YesNo};
 
+use super::firmware::Flash;
 use super::{Builder, CommandLineError, incomplete, rtc};
 use crate::host_model::qemu_feature;
 use crate::props::{KeyValue, on_off};
@@ -14,9 +15,11 @@ const MIB_KIB: u64 = 1024;
 
 impl Builder<'_> {
     pub(super) fn board(&mut self) -> Result<(), CommandLineError> {
-        self.machine()?;
+        let flash = self.flash()?;
+        self.machine(flash)?;
         self.accelerator();
         self.cpu()?;
+        self.firmware();
         self.smm_memory();
         self.memory_size();
         self.whole_memory();
@@ -35,7 +38,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn machine(&mut self) -> Result<(), CommandLineError> {
+    fn machine(&mut self, flash: Flash) -> Result<(), CommandLineError> {
         let domain = self.domain;
         let name = domain.os.machine.machine.as_deref().ok_or_else(|| incomplete("the domain", "machine"))?;
         let ram = domain.cells().is_empty().then(|| self.ram_id());
@@ -60,6 +63,8 @@ impl Builder<'_> {
             .switch("dump-guest-core", domain.memory.dump_core == Some(OnOff::On))
             .with_some("mem-merge", (!is_merged).then_some("off"))
             .with_some("memory-backend", ram)
+            .with_some("pflash0", flash.code)
+            .with_some("pflash1", flash.variables)
             .with_some("hpet", hpet.filter(|_| hpet_is_property).map(on_off))
             .switch("acpi", features.is_some_and(|features| features.acpi))
             .with_some("graphics", serial_screen.then_some("off"));

@@ -13,6 +13,7 @@ mod chardevs;
 mod controllers;
 mod disks;
 mod display;
+mod firmware;
 mod firmware_tables;
 mod interfaces;
 mod memory;

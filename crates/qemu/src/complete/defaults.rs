@@ -12,6 +12,7 @@ use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel,
 use ferry_domxml::disk::{Disk, DiskBus, DiskDevice, VirtioModel};
 use ferry_domxml::display::{Graphics, Listen, Video, VideoType};
 use ferry_domxml::features::HyperVMode;
+use ferry_domxml::firmware::FirmwareFormat;
 use ferry_domxml::input_device::{InputBus, InputType};
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::memory::Size;
@@ -52,6 +53,7 @@ pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
     }
     cpu(domain, capabilities);
     threads(domain);
+    firmware(domain);
     if let Some(hyperv) = domain.features.as_mut().and_then(|features| features.hyperv.as_mut()) {
         hyperv.mode.get_or_insert(HyperVMode::Custom);
     }
@@ -82,6 +84,16 @@ pub(super) fn small_devices(domain: &mut Domain, random: &mut dyn FnMut() -> u8)
         vsock.model.get_or_insert(VirtioModel::Virtio);
         let cid = vsock.cid.get_or_insert_default();
         cid.auto.get_or_insert(YesNo::from(cid.address.is_none()));
+    }
+}
+
+/// A format is never guessed: an image of firmware that names none is raw.
+fn firmware(domain: &mut Domain) {
+    if let Some(loader) = domain.os.loader.as_mut().filter(|loader| loader.path.is_some()) {
+        loader.format.get_or_insert(FirmwareFormat::Raw);
+    }
+    if let Some(nvram) = domain.os.nvram.as_mut().filter(|nvram| nvram.path.is_some()) {
+        nvram.format.get_or_insert(FirmwareFormat::Raw);
     }
 }
 

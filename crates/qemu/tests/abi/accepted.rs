@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ferry_domxml::Domain;
 use ferry_domxml::chardev::{Backend, ChardevSource, Log};
 use ferry_domxml::display::Graphics;
+use ferry_domxml::firmware::LoaderType;
 use ferry_domxml::interface::Network;
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source};
 use ferry_qemu::{Launch, command_line};
@@ -72,11 +73,26 @@ fn settle_in(domain: &mut Domain, folder: &Path) {
             below = backing.backing_store.as_mut();
         }
     }
+    firmware(domain, folder);
     if let Some(pstore) = &mut domain.devices.pstore {
         pstore.path = Some(folder.join("pstore").to_str().unwrap().to_owned());
     }
     for card in &mut domain.devices.interfaces {
         card.source.network = Network::User;
+    }
+}
+
+/// Flash chips of sizes that QEMU takes, with nothing in them; a program in a ROM is the distribution's.
+fn firmware(domain: &mut Domain, folder: &Path) {
+    const CHIP_BYTES: u64 = 1 << 20;
+    let chip = |name: &str| {
+        let path = folder.join(name);
+        std::fs::File::create(&path).unwrap().set_len(CHIP_BYTES).unwrap();
+        Some(path.to_str().unwrap().to_owned())
+    };
+    if domain.os.loader_type() == Some(LoaderType::Pflash) {
+        domain.os.loader.as_mut().unwrap().path = chip("code.fd");
+        domain.os.nvram.as_mut().unwrap().path = chip("vars.fd");
     }
 }
 

@@ -135,7 +135,7 @@ pub(crate) fn normal(argv: &[String]) -> Value {
             "netdev" => keyed(&mut out, "netdev", options(value, "type"), "id"),
             "audiodev" => keyed(&mut out, "audiodev", options(value, "driver"), "id"),
             "tpmdev" => keyed(&mut out, "tpmdev", options(value, "type"), "id"),
-            "uuid" | "k" | "watchdog-action" | "kernel" | "initrd" | "append" | "incoming" => {
+            "uuid" | "k" | "bios" | "watchdog-action" | "kernel" | "initrd" | "append" | "incoming" => {
                 push(&mut out, "opt", name, json!(value));
             }
             "display" => push(&mut out, "opt", name, options(value, "type")),

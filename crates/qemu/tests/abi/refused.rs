@@ -316,6 +316,24 @@ fn a_missing_device_is_named() {
     assert_eq!(refused.to_string(), expected);
 }
 
+#[test]
+fn secure_boot_needs_the_newer_chipset() {
+    let capabilities = capabilities("7.2");
+    let refusal = |machine: &str| {
+        let text = format!(
+            "<domain type='qemu'><name>r</name><memory>65536</memory><vcpu>1</vcpu><os><type machine='{machine}'>hvm</type>
+             <loader readonly='yes' secure='yes' type='pflash'>/a</loader><nvram>/b</nvram></os>
+             <features><acpi/><smm/></features><devices><emulator>/q</emulator></devices></domain>"
+        );
+        let mut domain = Domain::parse(&text).unwrap();
+        complete(&mut domain, &capabilities, Origin::Define, &mut counted()).unwrap();
+        validate(&domain, &capabilities).err().map(|refused| refused.to_string())
+    };
+    assert_eq!(refusal("q35"), None);
+    let expected = "unsupported configuration: Secure boot is supported with q35 machine types only";
+    assert_eq!(refusal("pc").as_deref(), Some(expected));
+}
+
 /// What is left out of the form that travels is the same machine again when it arrives.
 #[test]
 fn a_guest_arrives_as_it_left() {
