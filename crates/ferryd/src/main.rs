@@ -81,12 +81,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Stack of a worker thread. A driver's step holds whole definitions, of some KiB each and several times over in a build
+/// that is not optimised; only what is touched takes memory.
+const STACK_BYTES: usize = 16 << 20;
+
 fn run(cli: Cli) -> Result<(), StartError> {
     let filter =
         EnvFilter::try_new(&cli.log).map_err(|source| StartError::Log { filter: cli.log.clone(), source })?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+        .map_err(StartError::Runtime)?;
     runtime.block_on(serve(cli))
 }
 

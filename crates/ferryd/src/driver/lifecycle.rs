@@ -47,7 +47,8 @@ impl Driver {
     async fn boot(&mut self, domain: Domain, flags: StartFlags, client: Client) -> Result<DomainRef, Error> {
         let autodestroy = flags.contains(StartFlags::AUTODESTROY).then(|| client.id());
         let id = self.host.registry.next_id();
-        let launched = launch::launch(&self.host, domain, id, launch::new_launch_id(), Purpose::Boot).await;
+        let launching = launch::launch(&self.host, domain, id, launch::new_launch_id(), Purpose::Boot);
+        let launched = Box::pin(launching).await;
         let launched = launched.inspect_err(|_| {
             // It never came to be, so nobody is told of its end.
             self.life = Lifecycle::found(State::ShutOff(Ending::Failed.reason()));

@@ -445,7 +445,8 @@ impl Driver {
         let uri = incoming.parameters.data_uri()?;
         let listen = Listen::plan(uri.as_ref(), incoming.parameters.listen_address.as_deref())?;
         let id = self.host.registry.next_id();
-        let launched = launch::launch(&self.host, definition, id, launch_id, Purpose::Incoming).await?;
+        let launched =
+            Box::pin(launch::launch(&self.host, definition, id, launch_id, Purpose::Incoming)).await?;
         self.guest = Some(Guest::of_launch(id, launched, None));
         self.happen(Happening::LaunchedIncoming);
         // From here on a restarted daemon knows the process.
