@@ -25,6 +25,9 @@ const SOUND_QEMU: u32 = 9;
 const QEMU: [&str; 2] = ["qemu-system-x86", "qemu-utils"];
 const LIBVIRT: [&str; 3] = ["libvirt-clients", "libvirt-daemon", "libvirt-daemon-driver-qemu"];
 
+/// What people and programs use besides virsh: libvirt's Python binding, and the tools written with it.
+const CLIENTS: [&str; 2] = ["python3-libvirt", "virtinst"];
+
 /// Where Debian puts libraries.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -53,6 +56,20 @@ impl Tools {
     /// What [`unpack`] gives.
     pub fn newer(cache: &Cache) -> Result<Self> {
         Self::from(cache, Suite::Backports)
+    }
+
+    /// Debian 12's own, and libvirt's Python binding, virt-install and virt-xml beside. Only hosts with namespaces have
+    /// these in their places.
+    ///
+    /// # Errors
+    /// What [`unpack`] gives.
+    pub fn with_clients(cache: &Cache) -> Result<Self> {
+        let mut tools = Self::distribution(cache)?;
+        let unpacked = unpack(cache, &CLIENTS, Suite::Own)?;
+        if !unpacked.packages.is_empty() {
+            tools.overlays.push(unpacked.root);
+        }
+        Ok(tools)
     }
 
     /// The path of `program` (such as `qemu-system-x86_64` or `virsh`) on a host that has nothing laid over `/usr`.

@@ -40,6 +40,7 @@ mod screen;
 mod snapshot;
 mod stats;
 mod vcpu;
+mod volume;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -215,6 +216,18 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             NodeDeviceLookupByName => elsewhere::device,
             NodeDeviceGetXmlDesc => elsewhere::device_xml,
             SecretLookupByUsage => elsewhere::secret,
+
+            StorageVolLookupByPath => volume::by_path,
+            StorageVolGetInfo => volume::info,
+            StorageVolGetXmlDesc => volume::xml,
+            StorageVolGetPath => volume::path,
+            StoragePoolLookupByVolume => volume::pool,
+            StoragePoolGetInfo => volume::pool_info,
+            StoragePoolGetXmlDesc => volume::pool_xml,
+            StoragePoolIsActive => volume::pool_is_active,
+            StoragePoolIsPersistent => volume::pool_is_persistent,
+            StoragePoolGetAutostart => volume::pool_autostart,
+            StoragePoolRefresh => volume::pool_refresh,
             ConnectNetworkEventRegisterAny => elsewhere::hear_networks,
             ConnectNetworkEventDeregisterAny => elsewhere::ignore_networks,
             ConnectStoragePoolEventRegisterAny => elsewhere::hear_pools,

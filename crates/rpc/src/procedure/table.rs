@@ -76,6 +76,7 @@ procedures! {
     Remote 93 StorageVolCreateXml = storage_vol_create_xml, Low, None, [write STORAGE "virStorageVolCreateXML"];
     Remote 94 StorageVolDelete = storage_vol_delete, Low, None, [write STORAGE "virStorageVolDelete"];
     Remote 95 StorageVolLookupByName = storage_vol_lookup_by_name, High, None, [read];
+    Remote 97 StorageVolLookupByPath = storage_vol_lookup_by_path, High, None, [read];
     Remote 98 StorageVolGetInfo = storage_vol_get_info, High, None, [read];
     Remote 99 StorageVolGetXmlDesc = storage_vol_get_xml_desc, High, None, [read];
     Remote 100 StorageVolGetPath = storage_vol_get_path, High, None, [read];

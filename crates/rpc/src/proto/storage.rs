@@ -73,6 +73,10 @@ calls! {
         name: String,
     } -> VolumeRef;
 
+    StorageVolLookupByPath {
+        path: String,
+    } -> VolumeRef;
+
     StorageVolGetInfo {
         vol: VolumeRef,
     } -> StorageVolGetInfoReply;
