@@ -193,6 +193,30 @@ fn a_guest_goes_there_and_back_by_plain_fields() {
     assert_eq!(pair.virsh(1).domains().unwrap(), Vec::<String>::new());
 }
 
+/// The coordinator's connection stays open, as a long-lived client's does: nothing of the guest is in the way of another.
+#[test]
+fn a_name_is_free_once_its_guest_has_left() {
+    let (pair, serial) = beating();
+    if !isolated(&pair) {
+        return;
+    }
+    let mut client = Client::new(&pair, LIVE | MigrateFlags::PERSIST_DEST | MigrateFlags::UNDEFINE_SOURCE);
+    let left = client.migrate(0, "vm").unwrap();
+    pair.moved(0, "vm", "running (migrated)", &serial);
+    let xml = "<domain type='qemu'><name>vm</name><memory>32768</memory><os><type>hvm</type></os></domain>";
+    let namesake = client.wires[0].ask(&DomainDefineXml { xml: xml.to_owned() }).unwrap();
+    assert_ne!(namesake.uuid, left.uuid);
+    assert_eq!(client.guest(0, "vm"), namesake);
+    // It is in the way of the one that wants to come back.
+    assert_eq!(client.migrate(1, "vm").unwrap_err().0, "prepare");
+    drop(client);
+    let mut client = Client::new(&pair, LIVE);
+    assert_eq!(client.guest(0, "vm"), namesake, "the end of the coordinator takes nothing away");
+    client.wires[0].ask(&DomainUndefine { domain: namesake }).unwrap();
+    client.migrate(1, "vm").unwrap();
+    pair.moved(1, "vm", "running (migrated)", &serial);
+}
+
 #[test]
 fn names_and_peers_by_plain_fields() {
     let (pair, serial) = beating();

@@ -35,6 +35,13 @@ struct Entry {
     claims: usize,
 }
 
+impl Entry {
+    /// Whether its name is free for another domain.
+    fn has_left(&self) -> bool {
+        self.claims == 0 && self.handle.view().has_left()
+    }
+}
+
 /// The right to bring a domain into being under a name; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -132,6 +139,7 @@ impl Registry {
         let clash = |text: String| Error::of(ErrorCode::OPERATION_FAILED, Origin::DOMAIN, text);
         if let Some(holder) = inner.by_name.get(name)
             && *holder != uuid
+            && !inner.by_uuid.get(holder).is_none_or(Entry::has_left)
         {
             return Err(clash(format!("domain '{name}' already exists with uuid {holder}")));
         }
@@ -196,7 +204,10 @@ impl Registry {
         {
             let name = entry.name.clone();
             inner.by_uuid.remove(&uuid);
-            inner.by_name.remove(&name);
+            // Another may have taken it already.
+            if inner.by_name.get(&name) == Some(&uuid) {
+                inner.by_name.remove(&name);
+            }
         }
     }
 

@@ -302,6 +302,8 @@ impl Driver {
             autostart: self.autostart,
             silent: self.silent.is_some(),
             busy: self.migration.is_some() || self.offline.is_some() || !self.settling.is_empty(),
+            settled: self.offline.is_none()
+                && self.migration.iter().chain(&self.settling).all(migrate::Migration::is_over),
             doubt,
             downtime_ms_max: self.limits.downtime_ms.unwrap_or(policy::DOWNTIME_MS_LAST),
             speed_mib_max: self.limits.speed_mib.unwrap_or(policy::UNLIMITED_MIB),

@@ -29,8 +29,10 @@ pub(crate) struct View {
     pub(crate) autostart: bool,
     /// Its QEMU lives and does not answer.
     pub(crate) silent: bool,
-    /// A job occupies the domain.
+    /// A migration, or what is left of one, keeps the driver.
     pub(crate) busy: bool,
+    /// No migration of it is open: what is left of one is only kept for its coordinator's questions.
+    pub(crate) settled: bool,
     /// Why and since when (Unix seconds) it is not known who runs the guest.
     pub(crate) doubt: Option<(String, u64)>,
     /// Longest pause that the next or present migration may take, in milliseconds.
@@ -69,6 +71,7 @@ impl View {
             autostart: false,
             silent: false,
             busy: false,
+            settled: true,
             doubt: None,
             downtime_ms_max: 0,
             speed_mib_max: 0,
@@ -84,6 +87,11 @@ impl View {
     /// Whether nothing is left to keep the domain for.
     pub(crate) fn is_vacant(&self) -> bool {
         !self.exists() && !self.busy
+    }
+
+    /// Whether another domain may have its name: it was here, and nothing of it can come to be here any more.
+    pub(crate) fn has_left(&self) -> bool {
+        !self.exists() && self.settled
     }
 
     /// The number of the running guest.

@@ -175,7 +175,7 @@ impl Migration {
     }
 
     /// Whether both sides know the end.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         match self {
             Migration::Out(outgoing) => outgoing.machine.is_over(),
             Migration::In(incoming) => incoming.machine.is_over(),
