@@ -190,6 +190,16 @@ impl Pair {
         serial.ask(&mut port, command, SOON)
     }
 
+    /// Whether the Linux guest can be asked when it has moved: hosts without namespaces have one command port between them, and
+    /// the QEMU that the guest has left takes it along.
+    pub fn is_asked_there(&self) -> bool {
+        let isolated = self.host(0).is_isolated();
+        if !isolated {
+            eprintln!("a guest that has moved is asked only on hosts with namespaces");
+        }
+        isolated
+    }
+
     /// The name under which [`Serial`] knows what is heard from host `number`: without namespaces both write one file.
     pub fn ear(&self, number: usize) -> &'static str {
         if self.host(0).is_isolated() { NAMES[number] } else { NAMES[0] }
@@ -223,7 +233,7 @@ impl Pair {
         if self.host(0).is_isolated() {
             PathBuf::from(format!("/run/{name}.commands"))
         } else {
-            // Both QEMUs bind the same path; the later one, where the guest is, has it.
+            // Both QEMUs of a migration bind the same path, and the one that ends takes it away: see `is_asked_there`.
             self.lab.shared().join(format!("{name}.commands"))
         }
     }

@@ -23,8 +23,10 @@ fn goes_there_and_back_fifty_times(tools: &Tools) {
         }
         serial.verdict().whole().expect("a whole guest");
     }
-    let check = pair.ask(0, "vm", &serial, "check").expect("an answer");
-    assert_eq!(check["damaged"], "0", "{check:?}");
+    if pair.is_asked_there() {
+        let check = pair.ask(0, "vm", &serial, "check").expect("an answer");
+        assert_eq!(check["damaged"], "0", "{check:?}");
+    }
     let verdict = serial.verdict();
     verdict.whole().expect("a whole guest");
     let mut pauses: Vec<Duration> = verdict.moves.iter().map(|pause| pause.length).collect();

@@ -198,9 +198,9 @@ fn a_qemu_that_dies_is_a_crash() {
     virsh.until_reason("vm", "shut off (crashed)");
     events.wait_lifecycle("vm", "Stopped Failed").unwrap();
     pair.nothing_runs(0);
-    let again = Serial::follow([("h1", pair.host(0).seen("/run/vm.log"))]);
+    let (_, again) = pair.listen("vm").unwrap();
     virsh.ok(["start", "vm"]).unwrap();
-    again.unwrap().wait_beats(100, SOON).unwrap();
+    again.wait_beats(100, SOON).unwrap();
 }
 
 #[test]

@@ -336,8 +336,10 @@ fn a_working_guest_keeps_memory_disk_and_time() {
         migrate(&pair, from, &words).unwrap();
         pair.moved(from, "vm", "running (migrated)", &serial);
     }
-    let check = pair.ask(0, "vm", &serial, "check").unwrap();
-    assert_eq!(check["damaged"], "0", "{check:?}");
+    if pair.is_asked_there() {
+        let check = pair.ask(0, "vm", &serial, "check").unwrap();
+        assert_eq!(check["damaged"], "0", "{check:?}");
+    }
     serial.verdict().whole().unwrap();
 }
 
