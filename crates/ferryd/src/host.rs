@@ -3,7 +3,8 @@
 //! Made once by `main`, borrowed by everybody. It holds things together and decides nothing.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -164,8 +165,8 @@ impl PortPool {
         PortPool { range, taken: Arc::default() }
     }
 
-    /// The lowest free port from `at_least` on. Whether another program listens there only QEMU finds out, so
-    /// the caller asks again with the next one.
+    /// The lowest free port from `at_least` on. Another program may listen there ([`Port::is_occupied`]): then the caller asks
+    /// again with the next one.
     ///
     /// # Errors
     /// All are taken (1/10, stock's text).
@@ -187,6 +188,14 @@ impl Port {
     pub(crate) fn number(&self) -> u16 {
         self.number
     }
+
+    /// Whether another program listens there. A QEMU of our day that was told to listen in vain cannot be told again, so
+    /// that is found out before. What is not an address is left to QEMU.
+    pub(crate) fn is_occupied(&self, address: &str) -> bool {
+        let Ok(address) = address.trim_matches(['[', ']']).parse::<IpAddr>() else { return false };
+        let tried = TcpListener::bind((address, self.number));
+        tried.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+    }
 }
 
 impl Drop for Port {
@@ -198,6 +207,19 @@ impl Drop for Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_of_another_program_is_found_out() {
+        let other = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let number = other.local_addr().unwrap().port();
+        let port = PortPool::new(number..=number).take(0).unwrap();
+        for address in ["127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]"] {
+            assert!(port.is_occupied(address), "{address}");
+        }
+        drop(other);
+        assert!(!port.is_occupied("127.0.0.1"));
+        assert!(!port.is_occupied("no.such.host.invalid"));
+    }
 
     #[test]
     fn ports_are_given_once_and_come_back() {

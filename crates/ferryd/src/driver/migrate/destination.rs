@@ -480,9 +480,9 @@ impl Driver {
     async fn listen_for_source(&self, listen: &Listen) -> Result<(String, Option<Port>), Error> {
         let monitor = self.running()?.monitor.clone();
         let any = self.host.config.migration_address.as_deref().unwrap_or(any_address());
-        let fixed = match listen {
-            Listen::Tcp { port, .. } => port.is_some(),
-            Listen::Unix { .. } => true,
+        let (fixed, address) = match listen {
+            Listen::Tcp { port, address } => (port.is_some(), address.as_deref().unwrap_or(any)),
+            Listen::Unix { .. } => (true, any),
         };
         if fixed {
             let uri = listen.qemu_incoming(any, 0);
@@ -492,6 +492,10 @@ impl Driver {
         let mut at_least = 0;
         loop {
             let port = self.host.ports.take(at_least)?;
+            if port.is_occupied(address) {
+                at_least = port.number().saturating_add(1);
+                continue;
+            }
             let uri = listen.qemu_incoming(any, port.number());
             match monitor.execute(&MigrateIncoming::at(uri.clone())).await {
                 Ok(_) => return Ok((uri, Some(port))),
