@@ -265,7 +265,15 @@ impl Flatten for ChardevSource {
     fn take(input: &mut Input<'_>) -> Result<Self, Refusal> {
         let kind: BackendType = input.required("type")?;
         let protocol = match kind {
-            BackendType::Tcp => <Option<Protocol> as ChildAttr>::take(input, "protocol", "type")?,
+            BackendType::Tcp => {
+                let said = input.has_child("protocol");
+                let protocol = <Option<Protocol> as ChildAttr>::take(input, "protocol", "type")?;
+                // What is spoken is not known, and nothing may be put in its place.
+                if said && protocol.is_none() {
+                    return Err(Refusal::Unmodelled);
+                }
+                protocol
+            }
             _ => None,
         };
         let source = input.first("source", |element| {

@@ -268,6 +268,12 @@ const DEVICES: &[(&str, u32, &str)] = &[
         "XML error: Invalid value for attribute 'address' in element 'cid': 'x'.",
     ),
     (
+        "<serial type='tcp'><source mode='bind' host='h' service='1'/><protocol type='x'/></serial>",
+        67,
+        "unsupported configuration: element 'devices/serial': \
+         <serial type='tcp'><source mode='bind' host='h' service='1'><protocol type='x'>",
+    ),
+    (
         "<vsock/>",
         67,
         "unsupported configuration: element 'devices/vsock/cid': nobody gives out numbers; name one with address",
