@@ -96,7 +96,6 @@ fn by_hand() {
     let client = migrate(&pair, &["--bandwidth", "1"]);
     // Refused until memory moves.
     wait_until("the switch", SOON, || pair.virsh(0).ok(["migrate-postcopy", "vm"]).is_ok()).unwrap();
-    hurry(&pair);
     assert_eq!(client.wait_end(SOON).unwrap(), "exit code 0", "{}", client.log_tail(5));
     is_whole_on_the_destination(&pair, &serial);
 }

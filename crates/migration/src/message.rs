@@ -16,7 +16,7 @@
 //! | CannotStart | destination | QEMU or the journal refused the start; no CPU ran |
 //! | Settled | either | the end is known here too: do not tell it again |
 //! | GoingOn | source | the copy is under way: wait |
-//! | Reconnect | destination | post-copy: the channel was given up there, and QEMU listens again (the driver's matter) |
+//! | Reconnect | either | post-copy: the channel was given up there; the destination's: and QEMU listens again (the driver's matter) |
 //! | Gone | source | QEMU died here, and no switch to post-copy had been made: what is not whole now never will be |
 //! | Ended | destination | the CPUs ran there, and their QEMU is gone: nothing is needed from the source any more |
 
@@ -63,7 +63,8 @@ pub enum Word {
     Ended = 11,
     /// Source: the copy is under way, nothing is decided.
     GoingOn = 12,
-    /// Destination: the channel of post-copy was given up there, and waits to be made anew. The machines pass over it.
+    /// Either: the channel of post-copy was given up there; from the destination: and QEMU listens for a new one. The
+    /// machines pass over it.
     Reconnect = 13,
     /// Source: QEMU died here, and no switch to post-copy had been made.
     Gone = 14,

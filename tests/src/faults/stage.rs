@@ -68,7 +68,7 @@ fn play(mode: Mode, fault: Fault, when: When, tools: &Tools) -> Result<Report> {
             let hold = arm(&pair, mode, moment)?;
             let client = start(&pair, mode, moment)?;
             let come = match &hold {
-                Some(hold) => hold.wait(SOON),
+                Some(hold) => hold.wait(SOON * 3),
                 None => serial.wait_beats_on(pair.ear(1), 50, SOON),
             };
             come.map_err(|error| Error::Unexpected {
@@ -131,7 +131,7 @@ fn start(pair: &Pair, mode: Mode, moment: Moment) -> Result<Tree> {
         // So strict that it does not end before it is switched.
         pair.virsh(0).ok(["migrate-setmaxdowntime", GUEST, "1"])?;
         words.extend(["--postcopy", "--postcopy-after-precopy", "--bandwidth", "40"]);
-        if moment != Moment::Postrun {
+        if !matches!(moment, Moment::Prepare | Moment::Postrun) {
             words.extend(["--postcopy-bandwidth", "1"]);
         }
     } else if moment == Moment::Mid {
@@ -275,8 +275,9 @@ fn move_again(pair: &Pair, serial: &Serial, host: usize, report: &mut Report) {
     if let Err(error) = moved {
         report.verdict = Verdict::Stuck;
         report.note = one_line(&format!("{} cannot move again: {error} {refused:?}", report.note));
-    } else if let Err(broken) = serial.verdict().whole() {
-        report.verdict = Verdict::Double;
-        report.note = one_line(&format!("{} after it moved again: {broken}", report.note));
+    } else if let Some(against) = verdict::testimony(&serial.verdict()) {
+        report.verdict = against;
+        let heard = serial.verdict().whole().err().unwrap_or_default();
+        report.note = one_line(&format!("{} after it moved again: {heard}", report.note));
     }
 }

@@ -96,6 +96,10 @@ impl fmt::Display for Report {
 /// What a destination shows of a guest whose memory stopped following it.
 const TORN: &str = "running (post-copy failed)";
 
+/// What a source shows of a guest that it handed over in post-copy, and whose destination is gone: its QEMU does not
+/// let it go on.
+const CUT_OFF: &str = "paused (post-copy failed)";
+
 /// One look at a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Look {
@@ -152,8 +156,9 @@ pub(super) fn is_clean(looks: &[Look; 2]) -> bool {
 /// Whether the guest is on record as torn between two hosts of which one is gone: nothing runs, no job pretends to go
 /// on, and what is left waits for its keeper to look at it.
 pub(super) fn is_torn(looks: &[Look; 2]) -> bool {
-    let torn = |look: &Look| look.shows(TORN) && !look.job && !look.beats;
-    looks[0].is_off() && looks[0].qemus == 0 && torn(&looks[1])
+    let shows = |look: &Look, what| look.shows(what) && !look.job && !look.beats;
+    let gone = |look: &Look| look.is_off() && look.qemus == 0;
+    gone(&looks[0]) && shows(&looks[1], TORN) || shows(&looks[0], CUT_OFF) && gone(&looks[1])
 }
 
 /// The last look at a cell that did not come clean.
@@ -183,16 +188,24 @@ pub(super) fn unsettled(looks: &[Look; 2]) -> Verdict {
 /// The verdict on a cell that came clean, as the guest itself tells it.
 /// `may_lose`: the fault may have killed its only QEMU.
 pub(super) fn settled(may_lose: bool, host: Option<usize>, heard: &serial::Verdict) -> Verdict {
-    if !heard.repeated.is_empty() || !heard.anomalies.is_empty() {
-        return Verdict::Double;
+    match (testimony(heard), host) {
+        (Some(Verdict::Double), _) => Verdict::Double,
+        (Some(against), Some(_)) => against,
+        (None, Some(_)) => Verdict::Ok,
+        (_, None) if may_lose => Verdict::ExpectedLoss,
+        (_, None) => Verdict::Lost,
     }
-    match host {
-        Some(_) if heard.lost.is_empty() => Verdict::Ok,
-        // Beats that were never heard: somebody ran on without an ear, or the guest was not whole.
-        Some(_) => Verdict::Lost,
-        None if may_lose => Verdict::ExpectedLoss,
-        None => Verdict::Lost,
+}
+
+/// What the guest itself says against what became of it: beats that came twice or never, memory or a disk that are not
+/// as it left them. Its clock proves nothing: on a loaded machine it jumps by itself.
+pub(super) fn testimony(heard: &serial::Verdict) -> Option<Verdict> {
+    let is_damage = |line: &String| !line.contains("anomaly kind=clock ");
+    if !heard.repeated.is_empty() || heard.anomalies.iter().any(is_damage) {
+        return Some(Verdict::Double);
     }
+    // Beats that were never heard: somebody ran on without an ear, or the guest was not whole.
+    (!heard.lost.is_empty()).then_some(Verdict::Lost)
 }
 
 /// Whether the fault kills the only QEMU that holds the guest.
@@ -263,6 +276,12 @@ mod tests {
         assert_eq!(verdict(Fault::DestinationQemu, Moment::Handoff), Verdict::Lost);
         assert_eq!(verdict(Fault::DestinationQemu, Moment::Finishing), Verdict::ExpectedLoss);
         assert_eq!(verdict(Fault::DestinationDaemon, Moment::Finishing), Verdict::Lost);
+        let jump = "ferry-guest anomaly kind=clock jump_us=619610 t=12065938".to_owned();
+        let busy = serial::Verdict { anomalies: vec![jump], ..heard.clone() };
+        assert_eq!(settled(false, Some(0), &busy), Verdict::Ok);
+        let old = "ferry-guest anomaly kind=memory index=3".to_owned();
+        let stale = serial::Verdict { anomalies: vec![old], ..heard.clone() };
+        assert_eq!(settled(false, Some(0), &stale), Verdict::Double);
         let set_back = serial::Verdict { repeated: vec![7], ..heard };
         assert_eq!(settled(false, Some(0), &set_back), Verdict::Double);
     }

@@ -12,11 +12,15 @@ use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Secret};
 use ferry_rpc::proto::{Cookie, HandoverTell, RawSecret};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How long one address may take to be reached, and one word to be answered.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is tried anew meanwhile: what was lost in a cut, TCP repeats only after a second.
+const AGAIN: Duration = Duration::from_millis(400);
 
 /// Words that may wait for the line.
 const BACKLOG: usize = 8;
@@ -130,9 +134,7 @@ impl Task {
             return Some(answer);
         }
         for uri in self.uris.clone() {
-            let options =
-                OpenOptions { connect_timeout: PATIENCE, open_timeout: PATIENCE, ..OpenOptions::peer() };
-            let Ok(connection) = Connection::open(&uri, options).await else { continue };
+            let Some(connection) = reach(&uri).await else { continue };
             if let Some(answer) = self.tell_over(connection, word, cookie.clone()).await {
                 return Some(answer);
             }
@@ -156,6 +158,27 @@ impl Task {
         self.connection = Some(connection);
         let words = reply.words.into_iter().filter_map(known).collect();
         Some(Answer { words, cookie: reply.cookie.0, silence: Duration::ZERO })
+    }
+}
+
+/// Reaches an address: the first of some tries that overlap.
+async fn reach(uri: &Uri) -> Option<Connection> {
+    let began = Instant::now();
+    let mut tries = JoinSet::new();
+    loop {
+        let left = PATIENCE.saturating_sub(began.elapsed());
+        if !left.is_zero() {
+            let uri = uri.clone();
+            let options =
+                OpenOptions { connect_timeout: left, open_timeout: PATIENCE, ..OpenOptions::peer() };
+            tries.spawn(async move { Connection::open(&uri, options).await });
+        }
+        match tokio::time::timeout(AGAIN, tries.join_next()).await {
+            Ok(Some(Ok(Ok(connection)))) => return Some(connection),
+            // Refused at once, or the last of them has failed.
+            Ok(_) if tries.is_empty() => return None,
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 

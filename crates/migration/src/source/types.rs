@@ -70,6 +70,23 @@ pub enum Report {
     Died,
 }
 
+impl Report {
+    /// Whether the guest's memory is on two hosts, so that QEMU lets it go on here no more.
+    pub const fn is_past_the_switch(self) -> bool {
+        match self {
+            Self::PostcopyActive | Self::PostcopyPaused => true,
+            Self::Active
+            | Self::PreSwitchover
+            | Self::Device
+            | Self::Completed
+            | Self::Failed
+            | Self::Cancelled
+            | Self::Resumed
+            | Self::Died => false,
+        }
+    }
+}
+
 /// What the driver must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {

@@ -223,11 +223,11 @@ impl Migration {
 
     /// When the driver is to wake up for this migration by itself.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let due = match self {
-            Migration::Out(outgoing) => [outgoing.deadline, outgoing.retry, outgoing.rest.retry],
-            Migration::In(incoming) => [incoming.deadline, incoming.retry, incoming.rest.retry],
+        let (deadline, retry, rest) = match self {
+            Migration::Out(outgoing) => (outgoing.deadline, outgoing.retry, &outgoing.rest),
+            Migration::In(incoming) => (incoming.deadline, incoming.retry, &incoming.rest),
         };
-        due.into_iter().flatten().min()
+        [deadline, retry, rest.due()].into_iter().flatten().min()
     }
 }
 
@@ -388,11 +388,7 @@ impl Driver {
     }
 
     async fn ring(&mut self, now: Instant) {
-        if let Some(migration) = &mut self.migration
-            && migration.rest_mut().retry.take_if(|due| *due <= now).is_some()
-        {
-            self.reconnect().await;
-        }
+        self.ring_rest(now).await;
         match &mut self.migration {
             Some(Migration::Out(outgoing)) => {
                 use ferry_migration::source::Input;

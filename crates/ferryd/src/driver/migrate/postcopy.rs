@@ -1,8 +1,9 @@
 //! Post-copy: the guest runs on the destination while the source still holds some of its memory.
 //!
 //! The machines know when the switch is certain, and that the source's QEMU is needed until all has moved. Here is what
-//! they refuse to know: how it is shown meanwhile, and how a broken channel is made anew. The destination listens where
-//! it did and says so, and the source tries there until it is let in.
+//! they refuse to know: that the switch is made only while both ways to the other host are open, how it is shown
+//! meanwhile, and how a broken channel is made anew. The destination listens where it did and says so, and the source
+//! tries there until it is let in.
 //!
 //! ```text
 //!             postcopy-active              postcopy-paused
@@ -17,7 +18,10 @@ use ferry_domain::Happening;
 use ferry_migration::destination::{Input, Report};
 use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Standing};
-use ferry_qmp::commands::migration::{Migrate, MigratePause, MigrateRecover, MigrationStatus};
+use ferry_qmp::commands::migration::{
+    Migrate, MigratePause, MigrateRecover, MigrateStartPostcopy, MigrationStatus, SocketAddress,
+};
+use ferry_qmp::commands::progress::{MigrationInfo, QueryMigrate};
 use ferry_qmp::commands::run::{QueryStatus, RunState};
 use ferry_rpc::error::Error;
 use ferry_rpc::values::{PausedReason, RunningReason};
@@ -28,10 +32,19 @@ use crate::driver::{Driver, Request, now_ms};
 use crate::refuse;
 
 /// How long until a broken channel is tried again.
-const RECONNECT: Duration = Duration::from_secs(1);
+const RECONNECT: Duration = Duration::from_millis(300);
 
 /// A cut after which the stream is not waited for: TCP would let the guest wait for about as long again.
 const CUT: Duration = Duration::from_secs(3);
+
+/// How long a stream must have stood still to be called stuck: longer than QEMU pauses to keep to a bandwidth.
+const STALL: Duration = Duration::from_millis(200);
+
+/// How long a switch waits for the other daemon to answer, if QEMU's own stream moves without it.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long until it is looked at again whether the ways to the other host are open.
+const LOOK_BEFORE_SWITCH: Duration = Duration::from_millis(20);
 
 /// QEMU does not tell when it has loaded the package: how long until it is looked at again.
 const LOOK: Duration = Duration::from_millis(2);
@@ -58,15 +71,43 @@ pub(crate) struct Rest {
     pub(super) uri: Option<String>,
     /// When the broken channel is to be tried again.
     pub(super) retry: Option<Instant>,
-    /// The destination's QEMU listens for it.
+    /// The destination's QEMU listens for it; on the source: it has said so since the last try.
     listens: bool,
+    /// Source: a stream that may be stuck.
+    stall: Option<Stall>,
+    /// Source: a switch that waits until the ways to the other host are seen to be open.
+    switch: Option<Switch>,
+}
+
+/// A stream that has been standing still if no more than this has been sent when it is looked at again.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    look: Instant,
+    sent: u64,
+}
+
+/// A switch to post-copy that is wanted and not made. Made into a cut, it would stop the guest until TCP tries again.
+#[derive(Debug, Clone, Copy)]
+struct Switch {
+    since: Instant,
+    /// When to look again.
+    look: Instant,
+    /// What QEMU had sent when the other daemon was first seen to answer.
+    sent: Option<u64>,
 }
 
 impl Rest {
-    /// What a restarted daemon finds.
-    pub(super) fn found(uri: Option<String>, status: Option<&MigrationStatus>) -> Rest {
-        let memory = status.and_then(memory).unwrap_or_default();
-        Rest { memory, uri, retry: (memory == Memory::Broken).then(Instant::now), listens: false }
+    /// What a restarted daemon finds: on record, and at QEMU, which tells where it listens.
+    pub(super) fn found(uri: Option<String>, copy: Option<&MigrationInfo>) -> Rest {
+        let memory = copy.and_then(|copy| copy.status.as_ref()).and_then(memory).unwrap_or_default();
+        let uri = uri.or_else(|| copy.and_then(|copy| copy.socket_address.iter().find_map(listening)));
+        Rest { memory, uri, retry: (memory == Memory::Broken).then(Instant::now), ..Rest::default() }
+    }
+
+    /// When something is to be done for it.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let looks = [self.switch.map(|switch| switch.look), self.stall.map(|stall| stall.look)];
+        looks.into_iter().chain([self.retry]).flatten().min()
     }
 
     /// Whether the guest's memory is on two hosts.
@@ -91,6 +132,8 @@ impl Driver {
         let rest = migration.rest_mut();
         let before = std::mem::replace(&mut rest.memory, memory);
         rest.retry = (memory == Memory::Broken).then(Instant::now);
+        rest.switch = None;
+        rest.stall = None;
         rest.listens = false;
         if before == memory {
             return;
@@ -102,6 +145,64 @@ impl Driver {
         if memory == Memory::Whole {
             self.close_arrival().await;
         }
+    }
+
+    /// What is due of the rest.
+    pub(super) async fn ring_rest(&mut self, now: Instant) {
+        let Some(migration) = &mut self.migration else { return };
+        if migration.rest_mut().retry.take_if(|due| *due <= now).is_some() {
+            self.reconnect().await;
+        }
+        let Some(migration) = &mut self.migration else { return };
+        if let Some(stall) = migration.rest_mut().stall.filter(|stall| stall.look <= now) {
+            self.judge_stall(stall).await;
+        }
+        let Some(migration) = &mut self.migration else { return };
+        if migration.rest_mut().switch.is_some_and(|switch| switch.look <= now) {
+            self.try_switch().await;
+        }
+    }
+
+    /// The switch to post-copy may be made: it is, once the other daemon answers and the stream moves.
+    pub(super) async fn want_switch(&mut self) {
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
+        let now = Instant::now();
+        outgoing.rest.switch = Some(Switch { since: now, look: now + LOOK_BEFORE_SWITCH, sent: None });
+        self.tell(Word::Ask);
+        if let Some(Migration::Out(outgoing)) = &self.migration
+            && outgoing.conversation.answered_since(now).is_none()
+        {
+            self.try_switch().await;
+        }
+    }
+
+    async fn try_switch(&mut self) {
+        let copy = self.execute(&QueryMigrate).await;
+        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
+        let Some(mut switch) = outgoing.rest.switch.take() else { return };
+        // The grant ahead is on record, and nothing has come of it; else there is nothing to switch any more.
+        let is_wanted = outgoing.machine.standing() == Standing::HandedOver;
+        let status = copy.as_ref().ok().and_then(|copy| copy.status.clone());
+        let begins = matches!(status, Some(MigrationStatus::Setup | MigrationStatus::WaitUnplug));
+        if !is_wanted || !(begins || status == Some(MigrationStatus::Active)) {
+            return;
+        }
+        let answers = outgoing.conversation.answered_since(switch.since);
+        // Only this host's words may be lost, and the destination can ask by itself.
+        let answers = answers.map(|answers| answers || switch.since.elapsed() >= ANSWER);
+        let sent = copy.ok().and_then(|copy| copy.ram).map_or(0, |ram| ram.transferred);
+        let moves = !begins && switch.sent.is_some_and(|before| sent > before);
+        if answers.is_none() || (answers == Some(true) && moves) {
+            if let Err(error) = self.execute(&MigrateStartPostcopy).await {
+                tracing::warn!(domain = %self.name, %error, "QEMU does not switch to post-copy");
+            }
+            return;
+        }
+        if answers == Some(true) {
+            switch.sent.get_or_insert(sent);
+        }
+        switch.look = Instant::now() + LOOK_BEFORE_SWITCH;
+        outgoing.rest.switch = Some(switch);
     }
 
     /// Shows where the guest runs and why, and takes note of a package that is being loaded.
@@ -164,27 +265,64 @@ impl Driver {
         }
     }
 
-    /// The other host can be reached again. The guest may be waiting for memory on a stream that TCP tries ever more
-    /// seldom: it is broken, so that both sides make it anew.
-    pub(super) async fn end_silence(&mut self, id: MigrationId, silence: Duration) {
-        let Some(Migration::In(incoming)) = &self.migration else { return };
-        let is_stuck =
-            incoming.machine.id() == id && incoming.rest.memory == Memory::Moving && silence >= CUT;
-        if !is_stuck {
-            return;
+    /// The other host can be reached again after a silence. The guest may be waiting for memory on a stream that TCP
+    /// tries ever more seldom: one that does not move is broken, so that both sides make it anew. The source goes first:
+    /// a QEMU that sees the stream end while it is stuck in sending closes it, and then only TCP gets it out of there.
+    pub(super) async fn end_silence(&mut self, silence: Duration) {
+        if silence >= CUT && self.sends() {
+            tracing::info!(domain = %self.name, ?silence, "post-copy: the other host is back after a cut");
+            self.suspect_stall().await;
         }
-        tracing::info!(domain = %self.name, ?silence, "post-copy: the channel is given up after a cut");
-        self.give_up_channel().await;
     }
 
-    /// The destination has given the channel up and waits for a new one.
+    /// Whether the rest of the guest's memory leaves from here, as far as is known.
+    fn sends(&self) -> bool {
+        matches!(&self.migration, Some(Migration::Out(outgoing)) if outgoing.rest.memory == Memory::Moving)
+    }
+
+    async fn suspect_stall(&mut self) {
+        let sent = self.sent().await;
+        if let Some(Migration::Out(outgoing)) = &mut self.migration
+            && outgoing.rest.stall.is_none()
+        {
+            outgoing.rest.stall = sent.map(|sent| Stall { look: Instant::now() + STALL, sent });
+        }
+    }
+
+    async fn judge_stall(&mut self, stall: Stall) {
+        if let Some(migration) = &mut self.migration {
+            migration.rest_mut().stall = None;
+        }
+        if self.sends() && self.sent().await == Some(stall.sent) {
+            tracing::info!(domain = %self.name, "post-copy: the channel is stuck, and is given up");
+            self.give_up_channel().await;
+            self.tell(Word::Reconnect);
+        }
+    }
+
+    /// How much QEMU has sent so far.
+    async fn sent(&self) -> Option<u64> {
+        self.execute(&QueryMigrate).await.ok().and_then(|copy| copy.ram).map(|ram| ram.transferred)
+    }
+
+    /// The other side has given the channel up; said by the destination: and its QEMU listens for a new one.
     pub(super) async fn told_to_reconnect(&mut self) {
-        let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
-        match outgoing.rest.memory {
-            // Nothing has come of the break here: to this side's QEMU the stream is only slow.
-            Memory::Moving => self.give_up_channel().await,
-            Memory::Broken => outgoing.rest.retry = Some(Instant::now()),
-            Memory::Ahead | Memory::Whole => {}
+        match &mut self.migration {
+            Some(Migration::Out(outgoing)) => match outgoing.rest.memory {
+                // Nothing has come of the break here, or this was said before it was mended.
+                Memory::Moving => self.suspect_stall().await,
+                Memory::Broken => {
+                    outgoing.rest.listens = true;
+                    outgoing.rest.retry = Some(Instant::now());
+                }
+                Memory::Ahead | Memory::Whole => {}
+            },
+            Some(Migration::In(incoming)) => match incoming.rest.memory {
+                Memory::Moving => self.give_up_channel().await,
+                Memory::Broken if incoming.rest.listens => self.tell(Word::Reconnect),
+                Memory::Broken | Memory::Ahead | Memory::Whole => {}
+            },
+            None => {}
         }
     }
 
@@ -198,7 +336,8 @@ impl Driver {
         self.running()?.monitor.execute(&MigratePause).await.map(drop).map_err(refuse::monitor)
     }
 
-    /// Makes a broken channel anew, from this side. Whether it worked, QEMU's next status tells.
+    /// Makes a broken channel anew, from this side. Whether it worked, QEMU's next status tells. The source tries only
+    /// when the destination has said that it listens: some QEMUs hang for good on a channel that nobody takes up.
     pub(super) async fn reconnect(&mut self) {
         let Some(migration) = &mut self.migration else { return };
         let (is_source, rest) = (matches!(migration, Migration::Out(_)), migration.rest_mut());
@@ -208,7 +347,11 @@ impl Driver {
             return tracing::error!(domain = %self.name, "post-copy: nobody knows any more where the channel led");
         };
         let tried = match (is_source, rest.listens) {
-            (true, _) => self.resume_copy(uri).await,
+            (true, false) => return self.tell(Word::Reconnect),
+            (true, true) => {
+                rest.listens = false;
+                self.resume_copy(uri).await
+            }
             (false, false) => self.listen_again(uri).await,
             (false, true) => Ok(()),
         };
@@ -236,12 +379,24 @@ impl Driver {
     }
 }
 
+/// A socket on which QEMU listens, as it was told to.
+fn listening(socket: &SocketAddress) -> Option<String> {
+    match socket {
+        SocketAddress::Inet { host, port } if host.contains(':') => Some(format!("tcp:[{host}]:{port}")),
+        SocketAddress::Inet { host, port } => Some(format!("tcp:{host}:{port}")),
+        SocketAddress::Unix { path, .. } => Some(format!("unix:{path}")),
+        SocketAddress::Vsock { .. } | SocketAddress::Fd { .. } | SocketAddress::Other(_) => None,
+    }
+}
+
 /// What a status of QEMU's copy says of the guest's memory; `None` for those that say nothing.
 fn memory(status: &MigrationStatus) -> Option<Memory> {
     match status {
         MigrationStatus::PostcopyActive => Some(Memory::Moving),
         MigrationStatus::PostcopyPaused => Some(Memory::Broken),
         MigrationStatus::Completed => Some(Memory::Whole),
+        // A switch that failed, and brought the guest back.
+        MigrationStatus::Failed | MigrationStatus::Cancelled => Some(Memory::Ahead),
         MigrationStatus::None
         | MigrationStatus::Setup
         | MigrationStatus::Active
@@ -249,9 +404,7 @@ fn memory(status: &MigrationStatus) -> Option<Memory> {
         | MigrationStatus::Device
         | MigrationStatus::PostcopyRecover
         | MigrationStatus::PostcopyRecoverSetup
-        | MigrationStatus::Failed
         | MigrationStatus::Cancelling
-        | MigrationStatus::Cancelled
         | MigrationStatus::Colo
         | MigrationStatus::WaitUnplug
         | MigrationStatus::Other(_) => None,

@@ -3,6 +3,7 @@
 //! What to do is the machines' own table; this room finds out what it asks for, and gives the hands back what they
 //! need to go on: names, flags, the way to the other daemon.
 
+use ferry_domain::{Happening, State};
 use ferry_migration::Standing;
 use ferry_migration::destination::{self, Destination};
 use ferry_migration::journal::{SourceStatus, Status};
@@ -13,6 +14,7 @@ use ferry_migration::stats::JobStats;
 use ferry_qmp::commands::migration::MigrationStatus;
 use ferry_qmp::commands::run::RunState;
 use ferry_rpc::flags::MigrateFlags;
+use ferry_rpc::values::PausedReason;
 
 use super::{Conversation, Incoming, Migration, Names, Outgoing, Rest};
 use crate::driver::Driver;
@@ -37,7 +39,7 @@ impl Driver {
         // A record of an earlier start says nothing of the QEMU that runs now.
         let doing = doing.filter(|_| its_guest);
         let plan = left.beside.plan;
-        let rest = Rest::found(left.beside.uri.clone(), doing.and_then(|doing| doing.copy.status.as_ref()));
+        let rest = Rest::found(left.beside.uri.clone(), doing.map(|doing| &doing.copy));
         match left.status {
             Status::Source(SourceStatus::Done) if !its_guest => {
                 // Settled on this side long ago; who asks is answered from the journal.
@@ -54,7 +56,12 @@ impl Driver {
                     let mut outgoing = self.outgoing_of(&left, machine);
                     outgoing.suspended = user_stopped;
                     outgoing.rest = rest;
+                    let waits =
+                        matches!(outgoing.machine.standing(), Standing::HandedOver | Standing::InDoubt(_));
                     self.migration = Some(Migration::Out(Box::new(outgoing)));
+                    if waits && matches!(self.state(), State::Paused(_)) {
+                        self.happen(Happening::Stopped(PausedReason::MIGRATION));
+                    }
                     self.show_memory();
                     let follow = self.perform_source_effects(effects).await;
                     self.run_source(follow).await;

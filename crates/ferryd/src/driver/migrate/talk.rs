@@ -3,6 +3,8 @@
 //! A word from outside counts only with the migration's secret. While the other side is being answered, what the
 //! machine wants to say goes into the answer, so that one reachable side is enough for both.
 
+use std::time::Duration;
+
 use ferry_migration::MigrationId;
 use ferry_migration::message::Word;
 use ferry_migration::{destination, source};
@@ -20,8 +22,12 @@ pub(crate) struct Conversation {
     line: Option<Line>,
     /// It has spoken with the right secret: it is a Ferry, and one of us can reach the other.
     pub(super) heard: bool,
+    /// When the other daemon last answered a word.
+    answered: Option<Instant>,
+    /// When the other daemon last said something by itself.
+    told: Option<Instant>,
     /// How long until what is outstanding is said again: short at first, for a lost message, then patient.
-    pause: Option<std::time::Duration>,
+    pause: Option<Duration>,
 }
 
 impl Conversation {
@@ -34,7 +40,7 @@ impl Conversation {
             }
             (None, _) | (_, None) => None,
         };
-        Conversation { peer, line, heard: false, pause: None }
+        Conversation { peer, line, heard: false, answered: None, told: None, pause: None }
     }
 
     /// Whether the other daemon answers. One word is said that changes nothing.
@@ -43,6 +49,11 @@ impl Conversation {
             self.heard |= line.say(Word::Ask, Vec::new()).await.is_some();
         }
         self.heard
+    }
+
+    /// Whether words can be said and have been answered since then; `None` when nobody is there to answer.
+    pub(super) fn answered_since(&self, then: Instant) -> Option<bool> {
+        self.line.is_some().then(|| self.answered.is_some_and(|at| at >= then))
     }
 
     /// When to say again what is outstanding.
@@ -86,9 +97,13 @@ impl Driver {
             return Answer::of(told.word.of_stranger());
         }
         self.bring_forward(at);
+        let mut silence = Duration::ZERO;
         if let Some(migration) = &mut self.migration {
-            migration.conversation_mut().heard = true;
+            let conversation = migration.conversation_mut();
+            conversation.heard = true;
+            silence = conversation.told.replace(Instant::now()).map_or(silence, |last| last.elapsed());
         }
+        self.end_silence(silence).await;
         if told.word == Word::Granted && !told.cookie.is_empty() {
             self.take_delivery(&told.cookie);
         }
@@ -106,7 +121,10 @@ impl Driver {
 
     /// What the other daemon answered to `said`.
     pub(in crate::driver) async fn heard(&mut self, id: MigrationId, said: Word, answer: Answer) {
-        self.end_silence(id, answer.silence).await;
+        if let Some(migration) = self.migration.as_mut().filter(|migration| migration.id() == id) {
+            migration.conversation_mut().answered = Some(Instant::now());
+            self.end_silence(answer.silence).await;
+        }
         self.has_heard = Some(said);
         for word in answer.words {
             let Some(at) = self.place_of(id) else { break };

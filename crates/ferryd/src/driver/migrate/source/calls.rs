@@ -103,6 +103,8 @@ impl Driver {
             let text = "the migration could not be opened: its journal cannot be written";
             return answer(reply, Err(Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text)));
         };
+        // On record before the copy begins: a restarted daemon may have to make its channel anew.
+        outgoing.rest.uri = parameters.data_uri().ok().flatten().and_then(|uri| uri.qemu_connect().ok());
         outgoing.parameters = parameters;
         outgoing.perform.set(reply);
         self.call_source(Input::Perform(peer)).await;

@@ -11,7 +11,7 @@ use ferry_migration::source::{Answer, Call, Effect, Ended, Input, Report};
 use ferry_migration::stats::Progress;
 use ferry_qmp::commands::migration::{
     CapabilityState, Migrate, MigrateCancel, MigrateContinue, MigrateSetCapabilities, MigrateSetParameters,
-    MigrateStartPostcopy, MigrationCapability, MigrationParameters, MigrationStatus,
+    MigrationCapability, MigrationParameters, MigrationStatus,
 };
 use ferry_qmp::commands::progress::QueryMigrate;
 use ferry_qmp::commands::run::{Cont, QueryStatus, Stop};
@@ -94,9 +94,7 @@ impl Driver {
                 }
             }
             Effect::SwitchToPostcopy => {
-                if let Err(error) = self.execute(&MigrateStartPostcopy).await {
-                    tracing::warn!(domain = %self.name, %error, "QEMU does not switch to post-copy");
-                }
+                self.want_switch().await;
                 None
             }
             Effect::CancelCopy => {
@@ -205,10 +203,7 @@ impl Driver {
         };
         self.execute(&MigrateSetCapabilities { capabilities: capabilities.to_vec() }).await?;
         self.execute(&MigrateSetParameters(tuning)).await?;
-        self.execute(&Migrate::to(uri.clone())).await?;
-        if let Some(Migration::Out(outgoing)) = &mut self.migration {
-            outgoing.rest.uri = Some(uri);
-        }
+        self.execute(&Migrate::to(uri)).await?;
         fault::point!("copying");
         Ok(())
     }
@@ -276,9 +271,11 @@ impl Driver {
         while let Err(error) = self.execute(&Cont).await {
             // QEMU refuses while it still winds up the copy, and says so only in words.
             let dead = self.guest.as_ref().is_none_or(|guest| guest.process.has_ended());
-            if Instant::now() > patience || dead {
+            let is_past = self.query_copy().await.is_some_and(|report| report.is_past_the_switch());
+            if Instant::now() > patience || dead || is_past {
                 tracing::error!(domain = %self.name, %error, "the guest could not be resumed");
-                self.happen(Happening::Stopped(PausedReason::API_ERROR));
+                let reason = if is_past { PausedReason::POSTCOPY_FAILED } else { PausedReason::API_ERROR };
+                self.happen(Happening::Stopped(reason));
                 return self.record_or_warn().await;
             }
             tokio::time::sleep(RESUME_PAUSE).await;

@@ -1,0 +1,78 @@
+//! While nobody can know which host has the guest, nobody starts it: it is shown, and settled by contact alone.
+
+#![expect(clippy::expect_used, reason = "the helpers of a test fail as the test does")]
+
+use ferry_testkit::deadline::wait_until;
+use ferry_testkit::ferryd::Options;
+use ferry_testkit::programs;
+use ferry_tests::aftermath::Asking;
+use ferry_tests::{Pair, SOON};
+
+/// Why it is in doubt, as every place says it.
+const REASON: &str = "the destination has not said whether it started the guest";
+
+fn wait_doubt(pair: &Pair) {
+    let shown = || pair.virsh(0).ok(["dominfo", "vm"]).is_ok_and(|info| info.contains(REASON));
+    wait_until("the doubt to be shown", SOON, shown).expect("dominfo says so");
+}
+
+#[test]
+fn a_guest_in_doubt_is_shown_and_left_alone_until_the_hosts_have_spoken() {
+    let tools = Pair::distribution();
+    let options = || Options { fault_points: true, ..Options::default() };
+    let mut pair = Pair::with([&tools, &tools], [options(), options()]).unwrap();
+    if !pair.host(0).is_isolated() {
+        return; // No cable to cut.
+    }
+    let serial = pair.boot_sector("vm").unwrap();
+    pair.virsh(0).ok(["autostart", "vm"]).unwrap();
+    // The very same domain, with its UUID.
+    let xml = pair.lab().shared().join("same.xml");
+    std::fs::write(&xml, pair.virsh(0).ok(["dumpxml", "vm", "--inactive"]).unwrap()).unwrap();
+
+    // The grant is on record, and the network goes before it is told.
+    let hold = pair.daemon(0).arm("telling-granted").unwrap();
+    let uri = pair.uri(1);
+    let client =
+        pair.virsh(0).start(["migrate", "vm", &uri, "--live", "--unsafe", "--p2p"], "migrate").unwrap();
+    hold.wait(SOON).unwrap();
+    pair.host(1).cut().unwrap();
+    drop(hold);
+    wait_doubt(&pair);
+
+    for round in
+        ["the daemon that saw it", "a daemon that was started since, with the guest to be autostarted"]
+    {
+        let virsh = pair.virsh(0);
+        assert_eq!(virsh.ok(["domstate", "vm", "--reason"]).unwrap(), "paused (migrating)", "{round}");
+        for words in [&["resume", "vm"][..], &["suspend", "vm"], &["reset", "vm"], &["destroy", "vm"]] {
+            virsh.refused(words, REASON);
+        }
+        // It is active, so virsh and the daemon say no more than that.
+        virsh.refused(&["start", "vm"], "already active");
+        virsh.refused(&["create", xml.to_str().unwrap()], "already active");
+        let ferry = programs::ferry().unwrap();
+        let root = pair.daemon(0).root().display().to_string();
+        let said = pair.host(0).run(ferry, ["-c", &root, "list"], SOON).unwrap();
+        assert!(said.stdout.contains(REASON), "{round}: {}{}", said.stdout, said.stderr);
+        assert_eq!(pair.daemon(0).qemus().len(), 1, "{round}");
+        if round.starts_with("the daemon") {
+            pair.daemon_mut(0).kill_and_restart().unwrap();
+            wait_doubt(&pair);
+            assert_ne!(client.wait_end(SOON).unwrap(), "exit code 0");
+        }
+    }
+
+    pair.host(1).heal().unwrap();
+    wait_until("the guest on the destination alone", SOON, || {
+        let states =
+            [0, 1].map(|host| pair.virsh(host).ok(["domstate", "vm", "--reason"]).unwrap_or_default());
+        states == ["shut off (migrated)", "running (migrated)"] && pair.daemon(0).qemus().is_empty()
+    })
+    .unwrap();
+    serial.wait_beats_on(pair.ear(1), 50, SOON).unwrap();
+    serial.verdict().whole().unwrap();
+    // It is known now that it left: starting it here again is not refused for a doubt, but because it runs there.
+    let refused = pair.virsh(0).fails(["start", "vm"]).unwrap();
+    assert!(!refused.contains(REASON), "{refused}");
+}
