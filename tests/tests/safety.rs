@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 /// Stock's words for a disk that the other host does not see.
 const NOT_SHARED: &str = "Unsafe migration: Migration without shared storage is unsafe";
 
+/// QEMU's words for what [`hold`] gives it.
+const BLOCKER: &str =
+    "cannot migrate domain: The vdi format used by node 'extra' does not support live migration";
+
 /// Two hosts; the first one's operator says that what the tests write to is seen by both.
 fn pair_with_shared_folder() -> Pair {
     let tools = Pair::distribution();
@@ -36,10 +40,11 @@ fn refused(pair: &Pair, words: &[&str], parts: &[&str]) {
     }
 }
 
-fn history(pair: &Pair, number: usize) -> Output {
+/// The operator's tool, on a host and for its daemon.
+fn ferry(pair: &Pair, number: usize, words: &[&str]) -> Output {
     let root = pair.daemon(number).root().display().to_string();
-    let ferry = programs::ferry().unwrap();
-    pair.host(number).run(ferry, ["-c", &root, "history"].map(str::to_owned), SOON).unwrap()
+    let words = ["-c", &root].into_iter().chain(words.iter().copied()).map(str::to_owned);
+    pair.host(number).run(programs::ferry().unwrap(), words.collect::<Vec<_>>(), SOON).unwrap()
 }
 
 /// Asks QEMU itself.
@@ -63,7 +68,7 @@ fn a_disk_that_only_this_host_sees_keeps_its_guest_here_unless_somebody_answers_
     pair.virsh(0).ok(migrate(&pair, 0, &["--live", "--unsafe"])).unwrap();
     pair.moved(0, "vm", "running (migrated)", &serial);
     for number in [0, 1] {
-        let told = history(&pair, number).ok().unwrap();
+        let told = ferry(&pair, number, &["history"]).ok().unwrap();
         assert!(told.contains("guarantee: proven; disks not checked (--unsafe)"), "{told}");
     }
 }
@@ -97,33 +102,83 @@ fn a_disk_that_is_only_read_and_an_empty_drive_hold_nobody() {
     }
 }
 
+/// Gives the guest what QEMU does not migrate, and a block job that is active.
+fn hold(pair: &Pair) {
+    let image = pair.lab().shared().join("extra.vdi");
+    let made = Command::new("qemu-img").args(["create", "-q", "-f", "vdi"]).arg(&image).arg("1M").status();
+    assert!(made.unwrap().success());
+    let file = json!({"driver": "file", "filename": image});
+    qemu(pair, "blockdev-add", &json!({"driver": "vdi", "node-name": "extra", "file": file}));
+    qemu(pair, "blockdev-add", &json!({"driver": "null-co", "node-name": "from", "size": 1 << 20}));
+    qemu(pair, "blockdev-add", &json!({"driver": "null-co", "node-name": "to", "size": 1 << 20}));
+    let mirror = json!({"job-id": "copy", "device": "from", "target": "to", "sync": "full"});
+    qemu(pair, "blockdev-mirror", &mirror);
+}
+
+fn end_job(pair: &Pair) {
+    qemu(pair, "block-job-cancel", &json!({"device": "copy", "force": true}));
+    let nobody = || qemu(pair, "query-block-jobs", &json!({})) == json!([]);
+    ferry_testkit::deadline::wait_until("the job's end", SOON, nobody).unwrap();
+}
+
 /// QEMU's own blocker, a block job and a disk, told at once; each alone when the others are gone.
 #[test]
 fn every_obstacle_is_named_at_once() {
     let pair = Pair::new(&Pair::distribution()).unwrap();
     let serial = pair.boot_sector("vm").unwrap();
-    let image = pair.lab().shared().join("extra.vdi");
-    let made = Command::new("qemu-img").args(["create", "-q", "-f", "vdi"]).arg(&image).arg("1M").status();
-    assert!(made.unwrap().success());
-    let file = json!({"driver": "file", "filename": image});
-    qemu(&pair, "blockdev-add", &json!({"driver": "vdi", "node-name": "extra", "file": file}));
-    qemu(&pair, "blockdev-add", &json!({"driver": "null-co", "node-name": "from", "size": 1 << 20}));
-    qemu(&pair, "blockdev-add", &json!({"driver": "null-co", "node-name": "to", "size": 1 << 20}));
-    let mirror = json!({"job-id": "copy", "device": "from", "target": "to", "sync": "full"});
-    qemu(&pair, "blockdev-mirror", &mirror);
-
-    let blocker =
-        "cannot migrate domain: The vdi format used by node 'extra' does not support live migration";
+    hold(&pair);
     let job = "Requested operation is not valid: domain has active block job";
-    refused(&pair, &["--live"], &[job, &format!("; also: {blocker}"), &format!("; also: {NOT_SHARED}")]);
-    refused(&pair, &["--live", "--p2p", "--unsafe"], &[job, blocker]);
+    refused(&pair, &["--live"], &[job, &format!("; also: {BLOCKER}"), &format!("; also: {NOT_SHARED}")]);
+    refused(&pair, &["--live", "--p2p", "--unsafe"], &[job, BLOCKER]);
     pair.stayed("vm", &serial);
 
-    qemu(&pair, "block-job-cancel", &json!({"device": "copy", "force": true}));
-    let nobody = || qemu(&pair, "query-block-jobs", &json!({})) == json!([]);
-    ferry_testkit::deadline::wait_until("the job's end", SOON, nobody).unwrap();
-    refused(&pair, &["--live", "--unsafe"], &[&format!("Requested operation is not valid: {blocker}")]);
+    end_job(&pair);
+    refused(&pair, &["--live", "--unsafe"], &[&format!("Requested operation is not valid: {BLOCKER}")]);
     qemu(&pair, "blockdev-del", &json!({"node-name": "extra"}));
     pair.virsh(0).ok(migrate(&pair, 0, &["--live", "--unsafe"])).unwrap();
     pair.moved(0, "vm", "running (migrated)", &serial);
+}
+
+/// Three problems on the source and two on the destination, in one answer; and none when there are none.
+#[test]
+fn a_plan_names_what_both_hosts_have_against_it_and_begins_nothing() {
+    let pair = Pair::new(&Pair::distribution()).unwrap();
+    let serial = pair.boot_sector("vm").unwrap();
+    let there = pair.uri(1);
+    hold(&pair);
+    // Another guest has the name there, and the disk is to be where there is none.
+    let other = pair.write("other", &pair.sector("vm").unwrap().0).unwrap();
+    pair.virsh(1).ok(["define".as_ref(), other.as_os_str()]).unwrap();
+    let xml = pair.virsh(0).ok(["dumpxml", "vm", "--migratable"]).unwrap();
+    let moved = pair.lab().shared().join("moved.xml");
+    fs::write(&moved, xml.replace("vm.img", "nowhere.img")).unwrap();
+
+    let words = ["plan", "vm", &there, "--xml", moved.to_str().unwrap()];
+    let planned = ferry(&pair, 0, &words);
+    assert_eq!(planned.status.code(), Some(2), "{}{}", planned.stdout, planned.stderr);
+    for part in [
+        "domain has active block job [55]\n    remedy: ",
+        &format!("{BLOCKER} [55]\n    remedy: "),
+        &format!("{NOT_SHARED} (disk vda: "),
+        "domain 'vm' already exists with uuid",
+        "nowhere.img",
+        "guarantee: ",
+    ] {
+        assert!(planned.stdout.contains(part), "{part:?} is not in {}", planned.stdout);
+    }
+    assert!(planned.stderr.contains("5 problems"), "{}", planned.stderr);
+    let told = ferry(&pair, 0, &[&words[..], &["--json"]].concat());
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!((&told["would_go"], told["findings"].as_array().unwrap().len()), (&json!(false), 5), "{told}");
+
+    end_job(&pair);
+    qemu(&pair, "blockdev-del", &json!({"node-name": "extra"}));
+    pair.virsh(1).ok(["undefine", "vm"]).unwrap();
+    let planned = ferry(&pair, 0, &["plan", "vm", &there, "--unsafe"]);
+    assert_eq!(planned.stdout.matches("nothing stands in the way").count(), 2, "{}", planned.stdout);
+    assert_eq!(planned.status.code(), Some(0), "{}", planned.stderr);
+    pair.stayed("vm", &serial);
+
+    let here = ferry(&pair, 0, &["plan", "vm", &pair.uri(0), "--unsafe"]);
+    assert!(here.stdout.contains("Attempt to migrate guest to the same host"), "{}", here.stdout);
 }

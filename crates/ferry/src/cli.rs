@@ -114,6 +114,21 @@ pub(crate) enum Command {
     )]
     Migrate(Box<Migrate>),
 
+    /// Say what a migration would meet, on both hosts, and begin nothing.
+    #[command(
+        long_about = "Say what a migration would meet, on both hosts, and begin nothing.\n\n\
+            Both hosts run every check that the migration itself would run, and all that stands in the way is shown \
+            together, each with its remedy. Takes the options of `ferry migrate`. A destination that runs no ferryd cannot \
+            be asked, and that is said.",
+        after_help = "EXAMPLES\n  \
+            ferry plan guest1 qemu+tcp://beta/system\n  \
+            ferry plan guest1 qemu+tcp://beta/system --p2p --json\n\n\
+            EXIT STATUS\n  \
+            0  nothing stands in the way\n  \
+            2  it would not go"
+    )]
+    Plan(Box<Migrate>),
+
     /// Show the migrations that a host took part in, newest first: how each ended, and what was proven.
     #[command(after_help = "EXAMPLES\n  \
         ferry history\n  \

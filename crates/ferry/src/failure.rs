@@ -148,7 +148,7 @@ impl fmt::Display for Failure {
 }
 
 /// What a code calls for.
-fn advice(error: &Error) -> Option<&'static str> {
+pub(crate) fn advice(error: &Error) -> Option<&'static str> {
     Some(match (error.code, error.origin) {
         (ErrorCode::NO_DOMAIN, _) => "`ferry list --all` shows which guests the host knows",
         (ErrorCode::MIGRATE_UNSAFE, _) => {

@@ -13,6 +13,7 @@ mod interrupt;
 mod man;
 mod migrate;
 mod place;
+mod plan;
 mod resolve;
 mod stop;
 
@@ -57,6 +58,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             stop::stop(&source()?, &guest, how).await
         }
         Command::Migrate(options) => migrate::migrate(source()?, &options).await,
+        Command::Plan(options) => plan::plan(&source()?, &options).await,
         Command::History(options) => history::history(&source()?, &options).await,
         Command::Resolve(options) => resolve::resolve(&source()?, &options).await,
         Command::Demo(options) => demo::demo(options).await,

@@ -4,7 +4,7 @@
 //! where the guest is when it did not work.
 
 pub(crate) mod figures;
-mod order;
+pub(crate) mod order;
 pub(crate) mod run;
 mod settle;
 pub(crate) mod show;

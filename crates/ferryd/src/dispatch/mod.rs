@@ -34,6 +34,7 @@ mod metadata;
 mod migrate;
 mod node;
 mod operator;
+mod plan;
 mod processor;
 mod qemu;
 mod screen;
@@ -334,6 +335,8 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             HandoverTell => handover::tell,
             History => operator::history,
             Resolve => operator::resolve,
+            PlanLeaving => plan::leaving,
+            PlanArriving => plan::arriving,
 
             DomainMigrateBegin3 => migrate::begin_plain,
             DomainMigratePrepare3 => migrate::prepare_plain,

@@ -44,7 +44,7 @@ use crate::handover::Peer;
 use crate::host::Host;
 
 pub(crate) use guest::Guest;
-pub(crate) use request::{DomainHandle, Reply, Request, Told, WhichJob};
+pub(crate) use request::{DomainHandle, Leaving, Reply, Request, Told, WhichJob};
 pub(crate) use view::{Live, View};
 
 /// Starts the driver of a domain that is neither defined nor running yet.
@@ -277,6 +277,10 @@ impl Driver {
                 self.answer(reply, Ok(said));
             }
             Request::Heard { id, said, answer } => self.heard(id, said, answer).await,
+            Request::PlanLeaving { parameters, reply } => {
+                let leaving = self.plan_leaving(&parameters).await;
+                self.answer(reply, leaving);
+            }
             Request::Resolve { guest_is, reply } => self.resolve(guest_is, reply).await,
             Request::StartRefused { id } => self.start_refused(id).await,
             Request::PackageLoaded { id } => self.package_loaded(id).await,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ferry_domxml::Domain;
 use ferry_migration::message::Word;
+use ferry_migration::params::Request as Parameters;
 use ferry_migration::stats::JobStats;
 use ferry_migration::{GuestIs, MigrationId, Secret};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
@@ -72,6 +73,8 @@ pub(crate) enum Request {
     Told { told: Told, reply: Reply<Answer> },
     /// What the other daemon answered to something that this side said.
     Heard { id: MigrationId, said: Word, answer: Answer },
+    /// What stands in the way of a migration; nothing is begun.
+    PlanLeaving { parameters: Box<Parameters>, reply: Reply<Leaving> },
     /// The operator's word on a migration that is in doubt.
     Resolve { guest_is: GuestIs, reply: Reply<()> },
     /// QEMU refused to start the arriving guest.
@@ -82,6 +85,15 @@ pub(crate) enum Request {
     ClientGone { client: u64 },
     /// Take over what a former daemon left: a definition, a running QEMU, a migration's journal.
     Adopt { found: Box<Found>, reply: Reply<()> },
+}
+
+/// A migration that is only thought of.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// Everything that stands in its way on the source, with what would help where that is known.
+    pub(crate) obstacles: Vec<(Error, &'static str)>,
+    /// The definition for the destination, when one could be made.
+    pub(crate) xml: Option<String>,
 }
 
 /// What the other daemon of a migration says, not yet believed.

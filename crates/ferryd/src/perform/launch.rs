@@ -113,6 +113,23 @@ pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Res
     Ok(refuse::shell_like(&line))
 }
 
+/// Everything that would keep this definition from being started here as far as it can be seen without starting it.
+/// May block: for a thread that can.
+pub(crate) fn rehearse(host: &Host, mut domain: Domain, capabilities: &Capabilities) -> Vec<Error> {
+    let mut found = Vec::new();
+    let mut note = |outcome: Result<(), Error>| found.extend(outcome.err());
+    note(ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition));
+    note(ferry_qemu::host_model::expand(&mut domain, capabilities).map(drop).map_err(refuse::no_host_model));
+    for card in &mut domain.devices.interfaces {
+        let mapped = network::map(card, &host.config.networks, &host.layout.config);
+        note(mapped.and_then(|()| network::look(card)));
+    }
+    for disk in &mut domain.devices.disks {
+        note(images::follow(std::slice::from_mut(disk)).map_err(refuse::chain_unreadable));
+    }
+    found
+}
+
 /// A process that was started and has not spoken yet.
 struct Started {
     domain: Domain,

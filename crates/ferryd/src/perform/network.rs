@@ -70,6 +70,19 @@ pub(crate) fn map(
     Ok(())
 }
 
+/// Whether the bridge that a card is to be plugged into is there.
+///
+/// # Errors
+/// There is no such bridge; in the words in which plugging in would fail.
+pub(crate) fn look(card: &Interface) -> Result<(), Error> {
+    let Some(TapRequest { bridge: Some(bridge), .. }) = TapRequest::of(card) else { return Ok(()) };
+    if Path::new("/sys/class/net").join(&bridge).join("bridge").is_dir() {
+        return Ok(());
+    }
+    let text = format!("Cannot get interface MTU on '{bridge}': No such device");
+    Err(Error::of(ErrorCode::SYSTEM_ERROR, Origin::NONE, text))
+}
+
 /// An open TAP.
 #[derive(Debug)]
 pub(crate) struct Tap {

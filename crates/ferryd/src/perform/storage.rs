@@ -140,9 +140,9 @@ mod tests {
             .iter()
             .map(|disk| disk.sources.iter().map(|source| source.name.as_str()).collect())
             .collect();
-        assert_eq!(names, [vec!["/a", "/b"], vec![], vec!["/dev/x"]]);
-        assert!(!found[0].read_only && found[1].read_only && found[2].shareable);
+        assert_eq!(names, [vec!["/a", "/b"], vec!["/dev/x"], vec![]]);
+        assert!(!found[0].read_only && found[1].shareable && found[2].read_only);
         assert_eq!(found[0].cache, Some(disk::CacheMode::None));
-        assert_eq!(found[2].sources[0].place, safe::Place::Device);
+        assert_eq!(found[1].sources[0].place, safe::Place::Device);
     }
 }

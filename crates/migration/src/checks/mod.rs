@@ -56,7 +56,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn error(&self) -> Error {
+    /// As a client is shown it.
+    pub fn error(&self) -> Error {
         Error::of(self.code, Origin::QEMU, &self.text)
     }
 }

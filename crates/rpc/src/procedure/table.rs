@@ -300,4 +300,6 @@ procedures! {
     Ferry 1 HandoverTell = handover_tell, High, None, [write NONE "ferryHandoverTell"];
     Ferry 2 History = history, Low, None, [read];
     Ferry 3 Resolve = resolve, Low, None, [write NONE "ferryResolve"];
+    Ferry 4 PlanLeaving = plan_leaving, Low, None, [write NONE "ferryPlanLeaving"];
+    Ferry 5 PlanArriving = plan_arriving, Low, None, [write NONE "ferryPlanArriving"];
 }

@@ -1,17 +1,18 @@
 //! What stands in the way of a guest that is to leave: the facts, gathered anew each time somebody asks.
 //!
 //! The rules are `ferry_migration::checks`'s. Called for Begin and once more for Perform, which may come much later,
-//! or alone.
+//! or alone; and for a plan, which begins nothing.
 
 use ferry_domain::State;
 use ferry_migration::checks::{self, Ask, Finding, allowed, safe};
+use ferry_migration::params::Request as Parameters;
 use ferry_qmp::commands::block::QueryBlockJobs;
 use ferry_qmp::commands::progress::QueryMigrate;
 use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::PausedReason;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Leaving};
 use crate::perform::storage;
 use crate::refuse;
 
@@ -23,6 +24,24 @@ impl Driver {
             tracing::info!(domain = %self.name, finding = text, remedy, "the guest may not leave");
         }
         checks::refusal(&found).map_or(Ok(()), Err)
+    }
+
+    /// What this migration would meet here, without beginning it.
+    pub(in crate::driver) async fn plan_leaving(
+        &mut self,
+        parameters: &Parameters,
+    ) -> Result<Leaving, Error> {
+        let found = self.obstacles(Ask::of(parameters.flags)).await?;
+        let mut obstacles: Vec<_> = found.iter().map(|finding| (finding.error(), finding.remedy)).collect();
+        // Not running, another job, another guest ABI: what Begin looks at first.
+        let xml = match self.offer(parameters) {
+            Ok((begun, _)) => Some(begun.xml),
+            Err(error) => {
+                obstacles.insert(0, (error, ""));
+                None
+            }
+        };
+        Ok(Leaving { obstacles, xml })
     }
 
     /// Everything that stands in the way. An error means that QEMU could not be asked.
