@@ -128,6 +128,12 @@ pub trait Asking {
     /// # Panics
     /// When it is not.
     fn refused(&self, words: &[&str], part: &str);
+
+    /// What is said of a command that must be refused.
+    ///
+    /// # Panics
+    /// When it is not.
+    fn refusal(&self, words: &[&str]) -> String;
 }
 
 impl Asking for ferry_testkit::virsh::Virsh {
@@ -153,12 +159,16 @@ impl Asking for ferry_testkit::virsh::Virsh {
     }
 
     fn refused(&self, words: &[&str], part: &str) {
+        let said = self.refusal(words);
+        assert!(said.contains(part), "{words:?}\nwanted: {part}\nsaid:   {said}");
+    }
+
+    fn refusal(&self, words: &[&str]) -> String {
         // A virsh whose migration is refused before it has begun to watch it misses the end of it, and waits for ever.
         let said = match self.clone().limit(SOON).fails(words) {
             Err(Error::Late { .. }) => self.fails(words),
             told => told,
         };
-        let said = said.expect("a refusal");
-        assert!(said.contains(part), "{words:?}\nwanted: {part}\nsaid:   {said}");
+        said.expect("a refusal")
     }
 }

@@ -179,7 +179,8 @@ fn a_definition_travels_without_its_guest() {
         (&["--persistent", "--p2p", "--tunnelled"], "tunnelled offline migration does not make sense"),
     ] {
         virsh.ok(["define".as_ref(), xml.as_os_str()]).unwrap();
-        let said = offline(words).err().unwrap();
+        let all = ["migrate", "vm", &uri, "--offline"].into_iter().chain(words.iter().copied());
+        let said = virsh.refusal(&all.collect::<Vec<_>>());
         assert!(said.contains(part), "wanted: {part}\nsaid:   {said}");
     }
 }
