@@ -21,7 +21,8 @@
 //! 6. `Answer` answers the pending call of that kind; when none is pending it is dropped. A call that is denied is
 //!    answered with the refusal, and the driver keeps its copy of the state.
 //! 7. While `wants_retry()`, the driver feeds `Retry` from time to time. It feeds `Deadline` when a pending Confirm or
-//!    Finish has waited long enough, when the source has been `HandedOver` for some seconds without an end, and when a
+//!    Finish has waited long enough, when the source has been `HandedOver` for some seconds without an end, when its
+//!    last state is seen to be stuck on its way (`is_switching`), and when a
 //!    destination whose coordinator is gone has heard nothing from the source for long.
 //! 8. A word is authenticated, and belongs to this migration by its id, before it is fed. One about a migration whose
 //!    machine is gone is answered from its record ([`journal::SourceStatus::answer`]), one about an unknown migration by

@@ -255,6 +255,11 @@ impl Source {
         }
     }
 
+    /// The last of the state is on its way to a peer that can be asked. Should it be stuck there, `Deadline` calls it back.
+    pub const fn is_switching(&self) -> bool {
+        matches!(self.phase, Phase::Switching) && matches!(self.peer, Some(Peer::Ferry))
+    }
+
     /// The phase's name, for logs and errors.
     pub const fn phase_name(&self) -> &'static str {
         match self.phase {

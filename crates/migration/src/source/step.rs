@@ -224,6 +224,8 @@ impl Source {
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Underway),
             Input::Told(Word::Ask) => self.going_on(),
             Input::Abort => self.abort(),
+            // The last of the state is stuck on its way, and QEMU can still be called back.
+            Input::Deadline => self.keep(Why::CopyFailed, Stage::Underway),
             Input::ClientGone => self.client_gone(Stage::Underway),
             Input::Destroy => self.keep(Why::Destroyed, Stage::Underway),
             Input::StartPostcopy if self.plan.postcopy => self.deny(Refusal::NotCopying),
@@ -240,7 +242,6 @@ impl Source {
             )
             | Input::QemuNow(_)
             | Input::Told(_)
-            | Input::Deadline
             | Input::Retry => self.stay(),
             Input::Journaled(_) | Input::Probed(_) => self.out_of_turn(),
         }

@@ -51,6 +51,20 @@ fn denied(inputs: &[I], input: I) -> Refusal {
 }
 
 #[test]
+fn what_is_stuck_on_its_way_is_called_back_before_it_is_granted() {
+    let switching = [copying(), vec![I::Qemu(Report::PreSwitchover), I::Probed(Written::Yes)]].concat();
+    let stuck = [switching.clone(), vec![I::Deadline]].concat();
+    // As if the user had called it off, only that nobody waits for an answer.
+    let aborted = after(PLAN, &[switching, vec![I::Abort]].concat()).1;
+    let (machine, effects) = after(PLAN, &stuck);
+    assert_eq!(effects[..], aborted[1..]);
+    assert!(!machine.is_switching());
+    // It may come through all the same: what is on record says whose guest it is.
+    let late = [stuck, vec![YES, I::Qemu(Report::Completed)]].concat();
+    assert_ne!(after(PLAN, &late).0.standing(), Standing::HandedOver);
+}
+
+#[test]
 fn the_plain_road() {
     let started = Source::begin(MigrationId::from_bytes([1; 16]), PLAN).1;
     assert_eq!(started, [E::Journal(R::Begun)]);

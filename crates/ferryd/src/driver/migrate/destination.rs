@@ -454,6 +454,7 @@ impl Driver {
         let switched = [
             (MigrationCapability::Events, true),
             (MigrationCapability::LateBlockActivate, true),
+            (MigrationCapability::ReturnPath, true),
             (MigrationCapability::PostcopyRam, postcopy),
         ];
         let capabilities = switched.map(|(capability, state)| CapabilityState { capability, state }).to_vec();

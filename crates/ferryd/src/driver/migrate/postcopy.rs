@@ -37,6 +37,10 @@ const RECONNECT: Duration = Duration::from_millis(300);
 /// A cut after which the stream is not waited for: TCP would let the guest wait for about as long again.
 const CUT: Duration = Duration::from_secs(3);
 
+/// How often the other daemon is asked whether it is there while the last of the state is on its way. Most of the time that is
+/// over before the first of them.
+const ASK: Duration = Duration::from_secs(1);
+
 /// How long a stream must have stood still to be called stuck: longer than QEMU pauses to keep to a bandwidth.
 const STALL: Duration = Duration::from_millis(200);
 
@@ -77,6 +81,8 @@ pub(crate) struct Rest {
     stall: Option<Stall>,
     /// Source: a switch that waits until the ways to the other host are seen to be open.
     switch: Option<Switch>,
+    /// Source: when to ask again whether the other host is there, while the last of the state is on its way.
+    ask: Option<Instant>,
 }
 
 /// A stream that has been standing still if no more than this has been sent when it is looked at again.
@@ -107,7 +113,13 @@ impl Rest {
     /// When something is to be done for it.
     pub(super) fn due(&self) -> Option<Instant> {
         let looks = [self.switch.map(|switch| switch.look), self.stall.map(|stall| stall.look)];
-        looks.into_iter().chain([self.retry]).flatten().min()
+        looks.into_iter().chain([self.retry, self.ask]).flatten().min()
+    }
+
+    /// The last of the state is on its way, or is not any more: a cut in which it is stuck is noticed by asking.
+    pub(super) fn watch_switchover(&mut self, is_switching: bool) {
+        let next = || Instant::now() + ASK;
+        self.ask = if is_switching { self.ask.or_else(|| Some(next())) } else { None };
     }
 
     /// Whether the guest's memory is on two hosts.
@@ -152,6 +164,11 @@ impl Driver {
         let Some(migration) = &mut self.migration else { return };
         if migration.rest_mut().retry.take_if(|due| *due <= now).is_some() {
             self.reconnect().await;
+        }
+        let Some(migration) = &mut self.migration else { return };
+        if migration.rest_mut().ask.take_if(|due| *due <= now).is_some() {
+            migration.rest_mut().ask = Some(now + ASK);
+            self.tell(Word::Ask);
         }
         let Some(migration) = &mut self.migration else { return };
         if let Some(stall) = migration.rest_mut().stall.filter(|stall| stall.look <= now) {
@@ -268,9 +285,10 @@ impl Driver {
     /// The other host can be reached again after a silence. The guest may be waiting for memory on a stream that TCP
     /// tries ever more seldom: one that does not move is broken, so that both sides make it anew. The source goes first:
     /// a QEMU that sees the stream end while it is stuck in sending closes it, and then only TCP gets it out of there.
-    pub(super) async fn end_silence(&mut self, silence: Duration) {
-        if silence >= CUT && self.sends() {
-            tracing::info!(domain = %self.name, ?silence, "post-copy: the other host is back after a cut");
+    /// `was_cut`: words were lost meanwhile, and it is not only that the other side had nothing to say.
+    pub(super) async fn end_silence(&mut self, silence: Duration, was_cut: bool) {
+        if silence >= CUT && (self.sends() || was_cut && self.switches_over()) {
+            tracing::info!(domain = %self.name, ?silence, "the other host is back after a cut");
             self.suspect_stall().await;
         }
     }
@@ -278,6 +296,11 @@ impl Driver {
     /// Whether the rest of the guest's memory leaves from here, as far as is known.
     fn sends(&self) -> bool {
         matches!(&self.migration, Some(Migration::Out(outgoing)) if outgoing.rest.memory == Memory::Moving)
+    }
+
+    /// Whether the last of the guest's state leaves from here, with the guest stopped.
+    fn switches_over(&self) -> bool {
+        matches!(&self.migration, Some(Migration::Out(outgoing)) if outgoing.machine.is_switching())
     }
 
     async fn suspect_stall(&mut self) {
@@ -293,11 +316,24 @@ impl Driver {
         if let Some(migration) = &mut self.migration {
             migration.rest_mut().stall = None;
         }
-        if self.sends() && self.sent().await == Some(stall.sent) {
+        let stands_still = self.sent().await == Some(stall.sent);
+        if stands_still && self.switches_over() {
+            return self.call_back().await;
+        }
+        if stands_still && self.sends() {
             tracing::info!(domain = %self.name, "post-copy: the channel is stuck, and is given up");
             self.give_up_channel().await;
             self.tell(Word::Reconnect);
         }
+    }
+
+    /// The guest has stood still for as long as the cut: it goes on here, and may be migrated again.
+    async fn call_back(&mut self) {
+        if let Some(Migration::Out(outgoing)) = &mut self.migration {
+            outgoing.words =
+                Some("the network was cut while the last of the guest's state was on its way".to_owned());
+        }
+        self.drive_source(ferry_migration::source::Input::Deadline).await;
     }
 
     /// How much QEMU has sent so far.

@@ -103,7 +103,7 @@ impl Driver {
             conversation.heard = true;
             silence = conversation.told.replace(Instant::now()).map_or(silence, |last| last.elapsed());
         }
-        self.end_silence(silence).await;
+        self.end_silence(silence, false).await;
         if told.word == Word::Granted && !told.cookie.is_empty() {
             self.take_delivery(&told.cookie);
         }
@@ -123,7 +123,7 @@ impl Driver {
     pub(in crate::driver) async fn heard(&mut self, id: MigrationId, said: Word, answer: Answer) {
         if let Some(migration) = self.migration.as_mut().filter(|migration| migration.id() == id) {
             migration.conversation_mut().answered = Some(Instant::now());
-            self.end_silence(answer.silence).await;
+            self.end_silence(answer.silence, true).await;
         }
         self.has_heard = Some(said);
         for word in answer.words {

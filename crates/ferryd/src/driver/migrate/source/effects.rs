@@ -187,6 +187,8 @@ impl Driver {
         let switched = [
             (MigrationCapability::Events, true),
             (MigrationCapability::PauseBeforeSwitchover, true),
+            // `completed` then says that the destination has loaded it all, and a load that fails is seen here.
+            (MigrationCapability::ReturnPath, true),
             (MigrationCapability::AutoConverge, parameters.flags.contains(MigrateFlags::AUTO_CONVERGE)),
             (MigrationCapability::PostcopyRam, parameters.flags.contains(MigrateFlags::POSTCOPY)),
         ];

@@ -188,6 +188,7 @@ impl Driver {
             self.migration = None;
             return (mute && stayed).then_some(id);
         }
+        outgoing.rest.watch_switchover(outgoing.machine.is_switching());
         if !outgoing.machine.wants_retry() {
             outgoing.retry = None;
         } else if outgoing.retry.is_none() {
