@@ -454,6 +454,7 @@ impl Next<'_> {
             }
             if matches!(world.client.at, At::Confirm { called: true, .. })
                 || machine.standing() == Standing::HandedOver
+                || machine.is_switching()
             {
                 self.begin(Kind::Heals, "source: deadline");
                 self.feed_source(world.clone(), source::Input::Deadline);

@@ -3,7 +3,8 @@
 //! The machines know when the switch is certain, and that the source's QEMU is needed until all has moved. Here is what
 //! they refuse to know: that the switch is made only while both ways to the other host are open, how it is shown
 //! meanwhile, and how a broken channel is made anew. The destination listens where it did and says so, and the source
-//! tries there until it is let in.
+//! tries there until it is let in. What a cut has stopped is found out here for pre-copy too: the last of the state, stuck
+//! on its way with the guest paused, is called back.
 //!
 //! ```text
 //!             postcopy-active              postcopy-paused
