@@ -7,7 +7,7 @@ use ferry_domxml::clock::TimerName;
 use ferry_domxml::cpu::FeaturePolicy;
 use ferry_rpc::error::ErrorCode;
 
-use super::{Ask, Finding};
+use super::{Ask, Finding, Severity};
 
 /// What is known of the guest beside its definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Facts {
 pub fn findings(domain: &Domain, facts: &Facts, ask: Ask) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut refuse = |text: String, remedy| {
-        found.push(Finding { code: ErrorCode::OPERATION_INVALID, text, remedy });
+        found.push(Finding { severity: Severity::Refusal, code: ErrorCode::OPERATION_INVALID, text, remedy });
     };
     if ask.remote && facts.autodestroy {
         refuse(

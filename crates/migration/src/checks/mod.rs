@@ -44,9 +44,20 @@ impl Ask {
     }
 }
 
+/// What a finding means for the migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It does not begin, or would fail on the way.
+    Refusal,
+    /// It goes, and the operator should know.
+    Warning,
+}
+
 /// One problem, and what can be done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// Whether it keeps the guest where it is.
+    pub severity: Severity,
     /// Stock's code for it.
     pub code: ErrorCode,
     /// What is wrong, beginning with stock's text, without the code's own words in front.
@@ -62,12 +73,13 @@ impl Finding {
     }
 }
 
-/// The refusal for what was found; nothing when nothing was. The first problem gives the code and the beginning of
+/// The refusal for what was found; nothing when nothing was, or only warnings. The first problem gives the code and the beginning of
 /// the text, by which clients recognise it; the others follow, so that nobody mends one only to meet the next.
 pub fn refusal(findings: &[Finding]) -> Option<Error> {
-    let (first, others) = findings.split_first()?;
+    let mut refusals = findings.iter().filter(|finding| finding.severity == Severity::Refusal);
+    let first = refusals.next()?;
     let mut error = first.error();
-    for other in others {
+    for other in refusals {
         error.message.push_str("; also: ");
         error.message.push_str(&if other.code == first.code {
             other.text.clone()
@@ -84,8 +96,17 @@ mod tests {
 
     #[test]
     fn one_refusal_names_all() {
-        let finding = |code, text: &str| Finding { code, text: text.to_owned(), remedy: "" };
+        let finding = |code, text: &str| Finding {
+            severity: Severity::Refusal,
+            code,
+            text: text.to_owned(),
+            remedy: "",
+        };
+        let warning =
+            Finding { severity: Severity::Warning, ..finding(ErrorCode::OPERATION_INVALID, "odd clocks") };
+        assert_eq!(refusal(std::slice::from_ref(&warning)), None);
         let found = [
+            warning,
             finding(ErrorCode::OPERATION_INVALID, "domain has active block job"),
             finding(ErrorCode::OPERATION_INVALID, "domain is marked for auto destroy"),
             finding(ErrorCode::MIGRATE_UNSAFE, safe::NOT_SHARED),

@@ -18,8 +18,8 @@
 use ferry_domxml::disk::CacheMode;
 use ferry_rpc::error::ErrorCode;
 
-use super::Finding;
 use super::file_system::{FileSystem, Sharing};
+use super::{Finding, Severity};
 
 /// Stock's text for what the other host does not see.
 pub const NOT_SHARED: &str = "Migration without shared storage is unsafe";
@@ -90,6 +90,7 @@ impl Disk {
             Place::Network => None,
             Place::File(FileSystem { sharing: Sharing::Clustered, .. }) => None,
             Place::File(FileSystem { sharing: Sharing::Local, kind }) => Some(Finding {
+                severity: Severity::Refusal,
                 code: ErrorCode::MIGRATE_UNSAFE,
                 text: format!(
                     "{NOT_SHARED} (disk {target}: {name} is on {kind}, which the other host does not see)"
@@ -98,12 +99,14 @@ impl Disk {
                          `shared_filesystems` of ferryd.toml; or say --unsafe and answer for it yourself",
             }),
             Place::Nvme => Some(Finding {
+                severity: Severity::Refusal,
                 code: ErrorCode::MIGRATE_UNSAFE,
                 text: format!("{NOT_SHARED} (disk {target}: {name} is an NVMe controller of this host)"),
                 remedy: "only a disk on shared storage can follow the guest",
             }),
             Place::File(FileSystem { sharing: Sharing::Shared, .. }) | Place::Device => {
                 (!is_coherent).then(|| Finding {
+                    severity: Severity::Refusal,
                     code: ErrorCode::MIGRATE_UNSAFE,
                     text: format!("{CACHED} (disk {target}: {name})"),
                     remedy: "set cache='none' for the disk, or use a QEMU of 4.0 or newer on both hosts",
