@@ -54,7 +54,8 @@ fn files() -> Vec<PathBuf> {
                 if !["target", ".git", "corpus", "artifacts"].iter().any(|skipped| name == *skipped) {
                     open.push(path);
                 }
-            } else if name != "Cargo.lock" {
+            // A worktree's .git is a file, and says where it lies.
+            } else if name != "Cargo.lock" && name != ".git" {
                 found.push(path);
             }
         }
