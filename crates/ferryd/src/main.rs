@@ -24,7 +24,7 @@ mod restart;
 mod sys;
 mod usage;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -88,7 +88,9 @@ const STACK_BYTES: usize = 16 << 20;
 fn run(cli: Cli) -> Result<(), StartError> {
     let filter =
         EnvFilter::try_new(&cli.log).map_err(|source| StartError::Log { filter: cli.log.clone(), source })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    // Colours for a terminal only: a journal or a file would keep their codes as text.
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
