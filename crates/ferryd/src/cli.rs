@@ -50,4 +50,8 @@ pub(crate) struct Cli {
     /// What to log, as in RUST_LOG: `info`, `debug`, `ferryd::driver=trace`.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "FERRYD_LOG")]
     pub(crate) log: String,
+
+    /// Write the manual page into a folder and end.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) man: Option<PathBuf>,
 }

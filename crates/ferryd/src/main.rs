@@ -14,6 +14,7 @@ mod handover;
 mod host;
 mod layout;
 mod listen;
+mod man;
 mod peer;
 mod perform;
 mod probe;
@@ -25,6 +26,7 @@ mod sys;
 mod usage;
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -69,6 +71,12 @@ enum StartError {
     Runtime(#[source] io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
+    #[error("cannot write the manual page to {dir:?}")]
+    Man {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 fn main() -> ExitCode {
@@ -100,6 +108,9 @@ fn run(cli: Cli) -> Result<(), StartError> {
 }
 
 async fn serve(cli: Cli) -> Result<(), StartError> {
+    if let Some(dir) = &cli.man {
+        return man::write(dir).map_err(|source| StartError::Man { dir: dir.clone(), source });
+    }
     let layout = match &cli.root {
         Some(root) => Layout::private(root)?,
         None => Layout::packaged(),
