@@ -210,6 +210,11 @@ impl Domain {
         write_document(&domain.open(options))
     }
 
+    /// The definition as plain elements, whether they are modelled or only kept: for a look at what is there.
+    pub fn elements(&self) -> Element {
+        self.open(FormatOptions::LIVE).into_element()
+    }
+
     /// The guest's memory cells.
     pub fn cells(&self) -> &[NumaCell] {
         self.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(&[][..], |numa| &numa.cells)

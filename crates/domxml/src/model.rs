@@ -48,6 +48,11 @@ impl Rest {
         self.attributes.is_empty() && self.children.is_empty()
     }
 
+    /// How many kept elements are called `name`.
+    pub fn count(&self, name: &str) -> usize {
+        self.children.iter().filter(|kept| kept.name() == Some(name)).count()
+    }
+
     /// The first kept element called `name`.
     pub fn child(&self, name: &str) -> Option<&Element> {
         self.children.iter().find_map(|kept| match &kept.node {

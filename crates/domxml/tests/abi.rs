@@ -89,6 +89,16 @@ const SOURCE: &str = "
 const NOTICED: &[(&str, &str, &str)] = &[
     (
         "<sound model='ich6'/>",
+        "<sound model='ich6'/><hostdev mode='subsystem' type='usb'/>",
+        "Target domain host device count 1 does not match source 0",
+    ),
+    (
+        "<sound model='ich6'/>",
+        "<sound model='ich6'/><parallel type='null'/>",
+        "Target domain parallel port count 1 does not match source 0",
+    ),
+    (
+        "<sound model='ich6'/>",
         "<sound model='ac97'/>",
         "Target sound card model ac97 does not match source ich6",
     ),

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 /// The form of the stored JSON. It changes whenever the probe asks more or the fold keeps more, so that a set
 /// stored by an older daemon is made anew.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What one QEMU binary can do. Made by [`crate::probe::Probe`]; the default is a binary that can do nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub commands: BTreeMap<String, BTreeSet<String>>,
     /// What a migration can be told to do.
     pub migration_capabilities: BTreeSet<MigrationCapability>,
+    /// What the answer to `query-migrate` can hold.
+    pub migration_info: BTreeSet<String>,
     /// Device types that the probe asked for and this binary has, with their properties.
     pub devices: BTreeMap<String, BTreeSet<String>>,
     /// Object types with their properties.
@@ -234,6 +236,11 @@ impl Capabilities {
     /// Whether this binary's migrations have a capability.
     pub fn has_migration_capability(&self, capability: &MigrationCapability) -> bool {
         self.migration_capabilities.contains(capability)
+    }
+
+    /// Whether this binary says by itself what keeps a guest from being migrated. Since QEMU 6.0.
+    pub fn reports_blockers(&self) -> bool {
+        self.migration_info.contains("blocked-reasons")
     }
 
     /// Whether `-machine` has an option, for machines of the PC family.

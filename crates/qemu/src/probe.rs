@@ -277,6 +277,7 @@ fn fold_schema(found: &mut Capabilities, schema: &Schema<'_>) {
     found.netdevs = schema.kinds("netdev_add");
     found.chardevs = schema.values("chardev-add", &["backend", "type"]);
     found.aio = schema.values("blockdev-add", &["file", "aio"]);
+    found.migration_info = schema.answer("query-migrate");
     let capabilities = schema.values("migrate-set-capabilities", &["capabilities", "capability"]);
     found.migration_capabilities =
         capabilities.iter().map(|name| MigrationCapability::from(name.as_str())).collect();

@@ -137,6 +137,6 @@ fn a_set_is_read_as_it_was_written_and_other_formats_are_refused() {
         let other = text.replacen(&format!("\"format\":{FORMAT}"), "\"format\":4711", 1);
         assert!(matches!(Capabilities::from_json(&other), Err(StoredError::Format { found: 4711 })));
         assert!(matches!(Capabilities::from_json(&text[..text.len() / 2]), Err(StoredError::Malformed(_))));
-        assert!(matches!(Capabilities::from_json("{\"format\":1}"), Err(StoredError::Malformed(_))));
+        assert!(matches!(Capabilities::from_json("{\"format\":2}"), Err(StoredError::Malformed(_))));
     }
 }

@@ -7,6 +7,7 @@
 //! ```text
 //!   host         name -> value             the host's UUID and the like
 //!   definition   uuid -> XML, autostart    what `virsh define` made
+//!   snapshot     uuid, name -> XML         what is known of a domain's snapshots
 //!   guest        uuid -> live XML, process what a running QEMU is, so that a restarted daemon finds it
 //!   epoch        uuid -> number            the last migration epoch of a guest; survives its journal
 //!   journal      append only               handover records of migrations that are not acknowledged
@@ -22,6 +23,7 @@ mod history;
 mod host;
 mod journal;
 mod schema;
+mod snapshot;
 mod store;
 mod value;
 
@@ -30,4 +32,5 @@ pub use error::StoreError;
 pub use guest::GuestRecord;
 pub use history::{Direction, HistoryEntry};
 pub use journal::{JournalEntry, Role};
+pub use snapshot::Snapshot;
 pub use store::{Store, Write};

@@ -6,7 +6,8 @@
 pub(crate) const APPLICATION_ID: i32 = 0x4652_5259;
 
 /// Step N brings a file from version N to N + 1.
-pub(crate) const STEPS: &[&str] = &["
+pub(crate) const STEPS: &[&str] = &[
+    "
     CREATE TABLE host (
         name TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -65,4 +66,16 @@ pub(crate) const STEPS: &[&str] = &["
         statistics TEXT NOT NULL
     ) STRICT;
     CREATE INDEX history_by_time ON history (started_ms);
-"];
+",
+    "
+    CREATE TABLE snapshot (
+        sequence INTEGER PRIMARY KEY,
+        domain TEXT NOT NULL,
+        name TEXT NOT NULL,
+        parent TEXT,
+        is_current INTEGER NOT NULL,
+        xml TEXT NOT NULL,
+        UNIQUE (domain, name)
+    ) STRICT;
+",
+];

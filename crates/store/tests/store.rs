@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 use ferry_store::{
-    Definition, Direction, GuestRecord, HistoryEntry, JournalEntry, Role, Store, StoreError, Write,
+    Definition, Direction, GuestRecord, HistoryEntry, JournalEntry, Role, Snapshot, Store, StoreError, Write,
 };
 use serde_json::json;
 use std::fs;
@@ -311,7 +311,7 @@ fn a_newer_file_is_refused_and_left_as_it_was() {
     drop(raw);
     let before = fs::read(place.path()).unwrap();
     let error = Store::open(&place.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 1000, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 1000, .. }), "{error:?}");
     assert!(error.to_string().contains("ferry.db has schema version 1000"), "{error}");
     assert_eq!(fs::read(place.path()).unwrap(), before);
 }
@@ -360,4 +360,37 @@ fn a_value_that_is_not_what_its_column_says_is_damage() {
     drop(raw);
     let error = place.open().definitions().unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+}
+
+#[test]
+fn snapshots_are_known_by_their_domain_and_one_of_them_is_the_current_one() {
+    let place = Place::new();
+    let store = place.open();
+    let snapshot = |domain: u128, name: &str, parent: Option<&str>| Snapshot {
+        domain: Uuid::from_u128(domain),
+        name: name.to_owned(),
+        parent: parent.map(str::to_owned),
+        is_current: true,
+        xml: format!("<domainsnapshot><name>{name}</name></domainsnapshot>"),
+    };
+    for snapshot in [snapshot(1, "b", None), snapshot(1, "a", Some("b")), snapshot(2, "b", None)] {
+        store.save_snapshot(&snapshot).unwrap();
+    }
+    drop(store);
+    let store = place.open();
+    let names = |domain| -> Vec<(String, bool)> {
+        let all = store.snapshots(Uuid::from_u128(domain)).unwrap();
+        all.into_iter().map(|snapshot| (snapshot.name, snapshot.is_current)).collect()
+    };
+    let named = |name: &str, current| (name.to_owned(), current);
+    assert_eq!(names(1), [named("b", false), named("a", true)]);
+    assert_eq!(names(2), [named("b", true)]);
+    store.save_snapshot(&Snapshot { is_current: false, ..snapshot(2, "b", None) }).unwrap();
+    assert_eq!(names(2), [named("b", false)], "written over");
+
+    assert!(store.remove_snapshot(Uuid::from_u128(1), "a").unwrap());
+    assert!(!store.remove_snapshot(Uuid::from_u128(1), "a").unwrap());
+    assert_eq!(names(1), [named("b", true)], "what it was based on");
+    assert_eq!(store.remove_snapshots(Uuid::from_u128(1)).unwrap(), 1);
+    assert_eq!((names(1).len(), names(2).len()), (0, 1));
 }

@@ -8,6 +8,10 @@ use crate::{
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
+    // What is not modelled is refused wherever a guest could get it; one side may have it all the same.
+    for (name, what) in UNMODELLED {
+        same(what, source.rest.count(name), target.rest.count(name))?;
+    }
     lists("domain disk count", &source.disks, &target.disks, |source, target| {
         rows(DISK, source, target)?;
         virtio(
@@ -90,6 +94,19 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
         info(&source.info, &target.info)
     })
 }
+
+/// Devices that are only kept, and what stock calls their number.
+const UNMODELLED: &[(&str, &str)] = &[
+    ("filesystem", "domain filesystem count"),
+    ("hostdev", "domain host device count"),
+    ("smartcard", "domain smartcard count"),
+    ("parallel", "domain parallel port count"),
+    ("hub", "domain hub device count"),
+    ("redirdev", "domain redirected devices count"),
+    ("shmem", "domain shared memory device count"),
+    ("memory", "domain memory device count"),
+    ("tpm", "domain TPM device count"),
+];
 
 const DISK: &[Row<Disk>] = &[
     Row { what: "disk device", value: |disk| disk.device.to_string() },

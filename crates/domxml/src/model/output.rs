@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Kept, Model, Rest, Value};
-use crate::{FormatOptions, Node};
+use crate::{Element, FormatOptions, Node};
 
 /// An open element. The text writer prints it; `check_supported` looks for what was kept.
 #[derive(Debug)]
@@ -130,5 +130,19 @@ impl Output {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.attributes.is_empty() && self.children.is_empty()
+    }
+
+    /// The same without the knowledge of what was modelled.
+    pub(crate) fn into_element(self) -> Element {
+        let children = self.children.into_iter().map(|piece| match piece {
+            Piece::Modelled(output) => Node::Element(output.into_element()),
+            Piece::Text(text) => Node::Text(text),
+            Piece::Kept(node) | Piece::Opaque(node) => node,
+        });
+        Element {
+            name: self.name,
+            attributes: self.attributes.into_iter().map(|(name, value, _)| (name, value)).collect(),
+            children: children.collect(),
+        }
     }
 }

@@ -20,6 +20,12 @@ impl<'a> Schema<'a> {
         commands.map(|command| (command.name.clone(), self.members(command.arg_type.as_deref()))).collect()
     }
 
+    /// What a command's answer can hold. Empty when the command is not there or answers with something else.
+    pub(super) fn answer(&self, command: &str) -> BTreeSet<String> {
+        let command = self.0.get(command).filter(|entry| entry.meta_type == "command");
+        self.members(command.and_then(|command| command.ret_type.as_deref()))
+    }
+
     /// The kinds of thing that a command's argument type tells apart by its tag, with the members of each: the
     /// common ones and its own. Empty when the command is not there or its arguments are no such type.
     pub(super) fn kinds(&self, command: &str) -> BTreeMap<String, BTreeSet<String>> {
@@ -95,6 +101,7 @@ mod tests {
              "members": [{"name": "secret"}, {"name": "iothread"}, {"name": "can-bus"}]},
             {"name": "3", "meta-type": "object", "members": [{"name": "data", "type": "3", "default": null}]},
             {"name": "set", "meta-type": "command", "arg-type": "4", "ret-type": "0", "allow-oob": true},
+            {"name": "ask", "meta-type": "command", "arg-type": "0", "ret-type": "3"},
             {"name": "4", "meta-type": "object", "members": [{"name": "list", "type": "[5]"}]},
             {"name": "[5]", "meta-type": "array", "element-type": "5"},
             {"name": "5", "meta-type": "object", "members": [{"name": "kind", "type": "2"}]},
@@ -147,6 +154,9 @@ mod tests {
         let entries = entries();
         let commands = Schema::new(&entries).commands();
         assert_eq!(commands["set"], set(&["list"]));
-        assert_eq!(commands.keys().collect::<Vec<_>>(), ["object-add", "odd", "set"]);
+        assert_eq!(Schema::new(&entries).answer("set"), set(&[]));
+        assert_eq!(Schema::new(&entries).answer("ask"), set(&["data"]));
+        assert_eq!(Schema::new(&entries).answer("no-such-command"), set(&[]));
+        assert_eq!(commands.keys().collect::<Vec<_>>(), ["ask", "object-add", "odd", "set"]);
     }
 }
