@@ -48,6 +48,10 @@ pub(crate) struct Config {
     pub(crate) shared_filesystems: Vec<PathBuf>,
     /// Whether a disk on shared storage needs a cache mode that keeps nothing stale, where QEMU does not see to that.
     pub(crate) check_disk_cache: bool,
+    /// A program that is asked about each guest that arrives, and may change its definition.
+    pub(crate) migration_hook: Option<PathBuf>,
+    /// Seconds that it may take.
+    pub(crate) migration_hook_seconds: u64,
     /// QEMU's own system call filter.
     pub(crate) seccomp_sandbox: bool,
     /// Seconds without a word from a client before it is pinged; 0 turns pings off.
@@ -77,6 +81,8 @@ impl Default for Config {
             vnc_listen: "127.0.0.1".into(),
             shared_filesystems: Vec::new(),
             check_disk_cache: true,
+            migration_hook: None,
+            migration_hook_seconds: 60,
             seccomp_sandbox: true,
             keepalive_interval: 5,
             keepalive_count: 5,

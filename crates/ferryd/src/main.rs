@@ -127,6 +127,9 @@ async fn serve(cli: Cli) -> Result<(), StartError> {
             "check_disk_cache is off: guests may leave although a cache keeps what they wrote to shared disks"
         );
     }
+    if let Some(hook) = config.migration_hook.as_deref().filter(|hook| !perform::hook::is_there(hook)) {
+        tracing::warn!(?hook, "migration_hook is not there: no guest can arrive");
+    }
     let account = Account::resolve(config.user.as_deref(), config.group.as_deref())?;
     let lock = layout.occupy()?;
     // From here on a signal is heard, also while the doors are being opened: what was made is taken away again.

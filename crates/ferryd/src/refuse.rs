@@ -17,6 +17,7 @@ use ferry_store::{Definition, GuestRecord};
 use uuid::Uuid;
 
 use crate::driver::Guest;
+use crate::perform::hook::HookError;
 use crate::perform::monitor::MonitorError;
 
 /// An error and all its causes, as one line.
@@ -132,6 +133,11 @@ pub(crate) fn system(what: &str, error: &io::Error) -> Error {
 /// A definition would show the guest another machine.
 pub(crate) fn abi(error: AbiMismatch) -> Error {
     Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
+}
+
+/// The operator's hook refuses a guest, or cannot be asked.
+pub(crate) fn hook(error: HookError) -> Error {
+    Error::of(ErrorCode::HOOK_SCRIPT_FAILED, Origin::HOOK, error.to_string())
 }
 
 /// Our own fault.

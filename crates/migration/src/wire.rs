@@ -13,6 +13,8 @@ pub struct Context<'a> {
     pub domain: &'a str,
     /// QEMU's last words on the copy, when they say why it failed.
     pub qemu_error: Option<&'a str>,
+    /// An I/O error of the guest has called the migration off, not a client.
+    pub io_error: bool,
 }
 
 impl Context<'_> {
@@ -20,6 +22,9 @@ impl Context<'_> {
     pub fn failed(&self, why: Why) -> Error {
         let qemu = |code, text: String| Error::of(code, Origin::QEMU, text);
         match why {
+            Why::Aborted if self.io_error => {
+                qemu(ErrorCode::OPERATION_FAILED, "job 'migration out' failed due to I/O error".into())
+            }
             Why::Aborted => {
                 qemu(ErrorCode::OPERATION_ABORTED, "job 'migration out' canceled by client".into())
             }
@@ -144,13 +149,16 @@ impl Context<'_> {
 mod tests {
     use super::*;
 
-    const CONTEXT: Context<'_> = Context { domain: "vm", qemu_error: None };
+    const CONTEXT: Context<'_> = Context { domain: "vm", qemu_error: None, io_error: false };
 
     #[test]
     fn abort_is_what_clients_look_for() {
         let error = CONTEXT.failed(Why::Aborted);
         assert_eq!((error.code, error.origin), (ErrorCode::OPERATION_ABORTED, Origin::QEMU));
         assert_eq!(error.message, "operation aborted: job 'migration out' canceled by client");
+        let error = Context { io_error: true, ..CONTEXT }.failed(Why::Aborted);
+        assert_eq!((error.code, error.origin), (ErrorCode::OPERATION_FAILED, Origin::QEMU));
+        assert_eq!(error.message, "operation failed: job 'migration out' failed due to I/O error");
     }
 
     #[test]

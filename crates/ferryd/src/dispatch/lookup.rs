@@ -101,9 +101,9 @@ pub(super) fn is_listed(view: &View, flags: ListFlags) -> bool {
             (ListFlags::OTHER, other),
         ],
         &[(ListFlags::AUTOSTART, view.autostart), (ListFlags::NO_AUTOSTART, !view.autostart)],
+        &[(ListFlags::HAS_SNAPSHOT, view.snapshots > 0), (ListFlags::NO_SNAPSHOT, view.snapshots == 0)],
         // There are none of these.
         &[(ListFlags::MANAGEDSAVE, false), (ListFlags::NO_MANAGEDSAVE, true)],
-        &[(ListFlags::HAS_SNAPSHOT, false), (ListFlags::NO_SNAPSHOT, true)],
         &[(ListFlags::HAS_CHECKPOINT, false), (ListFlags::NO_CHECKPOINT, true)],
     ];
     groups.iter().all(|group| {

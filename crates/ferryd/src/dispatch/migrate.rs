@@ -3,8 +3,11 @@
 //! A call is checked by `ferry_migration::params`, then handed to the domain's driver. Perform with PEER2PEER is the
 //! whole migration: this daemon then coordinates it itself ([`crate::peer`]).
 
-use ferry_domxml::Domain;
+use std::time::Duration;
+
+use ferry_domxml::{Domain, FormatOptions, abi};
 use ferry_migration::Evidence;
+use ferry_migration::checks::{self, Ask, Finding, allowed};
 use ferry_migration::params::{self, Phase, Request as Parameters};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
@@ -19,7 +22,9 @@ use ferry_rpc::proto::{
 use super::{Context, uuid_of};
 use crate::driver::Request;
 use crate::driver::migrate::MigrateRequest;
-use crate::peer;
+use crate::host::Host;
+use crate::perform::hook;
+use crate::{peer, refuse};
 
 /// Source: whether the guest may leave, and as what.
 pub(super) async fn begin(
@@ -83,11 +88,7 @@ async fn prepare_with(
     parameters: Parameters,
     cookie: Cookie,
 ) -> Result<MigratePrepareReply, Error> {
-    let xml = parameters.destination_xml.as_deref().unwrap_or_default();
-    let mut domain = context.host.complete_arriving(xml).await?;
-    if let Some(name) = &parameters.destination_name {
-        domain.name.clone_from(name);
-    }
+    let domain = arriving(&context.host, &parameters).await?;
     let uuid = uuid_of(&domain)?;
     let claim = context.host.claim(uuid, &domain.name)?;
     let client = context.client.clone();
@@ -97,6 +98,42 @@ async fn prepare_with(
         .ask(|reply| Request::Migrate(MigrateRequest::Prepare { parameters, cookie, domain, client, reply }))
         .await?;
     Ok(MigratePrepareReply { cookie: Cookie(prepared.cookie), uri: prepared.uri })
+}
+
+/// The definition of a guest that arrives, as it is to run here: complete, and with the say of this host's hook.
+async fn arriving(host: &Host, parameters: &Parameters) -> Result<Domain, Error> {
+    let sent = parameters.destination_xml.as_deref().unwrap_or_default();
+    let mut domain = complete(host, sent, parameters).await?;
+    if let Some(name) = &parameters.destination_name {
+        domain.name.clone_from(name);
+    }
+    let Some(program) = &host.config.migration_hook else { return Ok(domain) };
+    let limit = Duration::from_secs(host.config.migration_hook_seconds);
+    let asked = hook::ask(program, limit, &domain.name, &domain.format(FormatOptions::MIGRATION)).await;
+    match asked.map_err(refuse::hook)? {
+        None => Ok(domain),
+        Some(xml) => {
+            let changed = complete(host, &xml, parameters).await?;
+            // It may change what the host gives, as the user may with a definition of his own, and no more.
+            abi::check(&domain, &changed).map_err(refuse::abi)?;
+            tracing::info!(domain = domain.name, hook = %program.display(), "the hook has changed the definition");
+            Ok(changed)
+        }
+    }
+}
+
+/// Completes a definition, after a look at what in it could never have come here: a source may be older, or not have
+/// looked.
+async fn complete(host: &Host, xml: &str, parameters: &Parameters) -> Result<Domain, Error> {
+    if let Some(error) = checks::refusal(&shown(&refuse::parse(xml)?, parameters)) {
+        return Err(error);
+    }
+    host.complete_arriving(xml).await
+}
+
+/// What the definition of a guest that arrives shows that cannot be migrated.
+pub(super) fn shown(domain: &Domain, parameters: &Parameters) -> Vec<Finding> {
+    allowed::findings(domain, &allowed::Facts::default(), Ask::of(parameters.flags))
 }
 
 /// Tunnelled migration is refused by its name.

@@ -186,11 +186,6 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainGetMemoryParameters => stats::memory_parameters,
             DomainGetNumaParameters => stats::numa_parameters,
 
-            DomainSnapshotNum => snapshot::number,
-            DomainListAllSnapshots => snapshot::list,
-            DomainHasCurrentSnapshot => snapshot::has_current,
-            DomainSnapshotCurrent => snapshot::current,
-            DomainSnapshotLookupByName => snapshot::by_name,
             DomainListAllCheckpoints => snapshot::list_checkpoints,
 
             DomainMigrateGetMaxDowntime => job::max_downtime,
@@ -239,6 +234,14 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             ConnectSecretEventDeregisterAny => elsewhere::ignore_secrets,
         }
         ask {
+            DomainSnapshotNum => snapshot::number,
+            DomainListAllSnapshots => snapshot::list,
+            DomainHasCurrentSnapshot => snapshot::has_current,
+            DomainSnapshotCurrent => snapshot::current,
+            DomainSnapshotLookupByName => snapshot::by_name,
+            DomainSnapshotGetXmlDesc => snapshot::xml,
+            DomainSnapshotDelete => snapshot::delete,
+
             ConnectGetVersion => connect::hypervisor_version,
             ConnectGetMaxVcpus => connect::vcpus_max,
             ConnectGetCapabilities => connect::capabilities,

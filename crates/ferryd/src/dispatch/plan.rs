@@ -39,7 +39,11 @@ async fn obstacles(host: &Arc<Host>, parameters: &Parameters) -> Vec<PlanFinding
     let mut domain = match host.complete_arriving(xml).await {
         Ok(domain) => domain,
         // Nothing more can be known of a definition that cannot be read.
-        Err(error) => return vec![finding(error, "")],
+        Err(error) => {
+            let shown = refuse::parse(xml).map(|domain| super::migrate::shown(&domain, parameters));
+            let shown = shown.into_iter().flatten().map(|shown| finding(shown.error(), shown.remedy));
+            return shown.chain([finding(error, "")]).collect();
+        }
     };
     if let Some(name) = &parameters.destination_name {
         domain.name.clone_from(name);

@@ -60,6 +60,7 @@ pub(super) struct Silent {
 impl Driver {
     pub(super) async fn adopt(&mut self, mut found: Found) -> Result<(), Error> {
         self.epoch = found.epoch;
+        self.snapshots = found.snapshots;
         if let Some((config, autostart)) = found.config.take() {
             self.config = Some(Arc::new(config));
             self.autostart = autostart;

@@ -36,6 +36,10 @@ impl Driver {
             let text = "cannot undefine transient domain";
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
         };
+        if self.snapshots > 0 && !flags.contains(UndefineFlags::SNAPSHOTS_METADATA) {
+            let text = format!("cannot delete inactive domain with {} snapshots", self.snapshots);
+            return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
+        }
         let nvram = config.os.nvram.as_ref().and_then(|nvram| nvram.path.clone());
         let nvram = nvram.map(PathBuf::from).filter(|path| path.exists());
         if nvram.is_some() && !flags.intersects(UndefineFlags::NVRAM | UndefineFlags::KEEP_NVRAM) {
@@ -59,7 +63,12 @@ impl Driver {
     /// Removes the record, then the definition.
     pub(super) async fn forget_definition(&mut self) -> Result<(), Error> {
         let uuid = self.uuid;
-        self.host.store(move |store| store.remove_definition(uuid)).await?;
+        let forget = move |write: &mut ferry_store::Write<'_>| {
+            write.remove_snapshots(uuid)?;
+            write.remove_definition(uuid)
+        };
+        self.host.store(move |store| store.write(forget)).await?;
+        self.snapshots = 0;
         self.config = None;
         self.autostart = false;
         Ok(())

@@ -23,6 +23,7 @@ mod metadata;
 pub(crate) mod migrate;
 mod qemu_event;
 mod request;
+mod snapshots;
 mod vcpus;
 mod view;
 
@@ -45,6 +46,7 @@ use crate::host::Host;
 
 pub(crate) use guest::Guest;
 pub(crate) use request::{DomainHandle, Leaving, Reply, Request, Told, WhichJob};
+pub(crate) use snapshots::unknown as unknown_snapshot;
 pub(crate) use view::{Live, View};
 
 /// Starts the driver of a domain that is neither defined nor running yet.
@@ -60,6 +62,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         published,
         config: None,
         autostart: false,
+        snapshots: 0,
         life: Lifecycle::default(),
         guest: None,
         unplugs: Vec::new(),
@@ -93,6 +96,8 @@ pub(crate) struct Driver {
     published: watch::Sender<Arc<View>>,
     config: Option<Arc<Domain>>,
     autostart: bool,
+    /// Snapshots whose metadata the store has.
+    snapshots: usize,
     life: Lifecycle,
     guest: Option<Guest>,
     /// Devices that the guest was asked to let go, with who waits for that.
@@ -252,6 +257,10 @@ impl Driver {
                 let outcome = self.set_autostart(autostart).await;
                 self.answer(reply, outcome);
             }
+            Request::ForgetSnapshot { name, reply } => {
+                let outcome = self.forget_snapshot(name).await;
+                self.answer(reply, outcome);
+            }
             Request::Change { change, affect, reply } => self.change(change, affect, reply).await,
             Request::Rename { name, reply } => {
                 let outcome = self.rename(name).await;
@@ -304,6 +313,7 @@ impl Driver {
             config: self.config.clone(),
             live: self.guest.as_ref().map(Guest::live),
             autostart: self.autostart,
+            snapshots: self.snapshots,
             silent: self.silent.is_some(),
             busy: self.migration.is_some() || self.offline.is_some() || !self.settling.is_empty(),
             settled: self.offline.is_none()

@@ -53,6 +53,8 @@ pub(crate) enum Request {
     Resume { reply: Reply<()> },
     /// Start, or no longer start, the domain with the host.
     SetAutostart { autostart: bool, reply: Reply<()> },
+    /// Forget what is known of a snapshot; what lies in the images stays.
+    ForgetSnapshot { name: String, reply: Reply<()> },
     /// Change the running guest, the kept definition, or both.
     Change { change: Change, affect: AffectFlags, reply: Reply<()> },
     /// Give the domain another name.

@@ -27,6 +27,8 @@ pub(crate) struct View {
     /// The running guest, when there is one.
     pub(crate) live: Option<Live>,
     pub(crate) autostart: bool,
+    /// Snapshots whose metadata is kept here.
+    pub(crate) snapshots: usize,
     /// Its QEMU lives and does not answer.
     pub(crate) silent: bool,
     /// A migration, or what is left of one, keeps the driver.
@@ -69,6 +71,7 @@ impl View {
             config: None,
             live: None,
             autostart: false,
+            snapshots: 0,
             silent: false,
             busy: false,
             settled: true,

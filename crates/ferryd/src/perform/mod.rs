@@ -3,6 +3,7 @@
 pub(crate) mod activate;
 pub(crate) mod agent;
 pub(crate) mod firmware;
+pub(crate) mod hook;
 pub(crate) mod images;
 pub(crate) mod launch;
 pub(crate) mod monitor;

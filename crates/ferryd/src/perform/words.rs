@@ -45,6 +45,17 @@ impl Words {
     }
 }
 
+/// Whether QEMU says no more than that nothing came any more: where it was in the stream, and what follows from it.
+pub(crate) fn is_end_of_stream(said: &str) -> bool {
+    let is_end = |line: &str| {
+        ["Input/output error", "Unable to read from socket", "failed: -5"]
+            .iter()
+            .any(|end| line.contains(end))
+    };
+    let follows = |line: &str| line.ends_with("load of migration failed: Invalid argument");
+    said.lines().any(is_end) && said.lines().all(|line| is_end(line) || follows(line))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +76,21 @@ mod tests {
         assert!(last.ends_with("the reason") && last.len() < 4096, "{last}");
         drop(log);
         assert_eq!(words.last(), None);
+    }
+
+    #[test]
+    fn that_the_stream_ended_is_no_reason_of_its_own() {
+        for (said, ended) in [
+            ("qemu: load of migration failed: Input/output error", true),
+            (
+                "qemu: check_section_footer: Read section footer failed: -5\nqemu: load of migration failed: Invalid argument",
+                true,
+            ),
+            ("qemu: load of migration failed: Invalid argument", false),
+            ("qemu: Unknown savevm section\nqemu: load of migration failed: Input/output error", false),
+            ("", false),
+        ] {
+            assert_eq!(is_end_of_stream(said), ended, "{said}");
+        }
     }
 }

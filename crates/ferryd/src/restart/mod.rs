@@ -32,6 +32,8 @@ pub(crate) struct Found {
     pub(crate) guest: Option<GuestRecord>,
     /// Of its last migration.
     pub(crate) epoch: Epoch,
+    /// Snapshots whose metadata is kept.
+    pub(crate) snapshots: usize,
     /// Migrations whose end one of the two sides does not know, in the order in which they began here.
     pub(crate) migrations: Vec<Left>,
 }
@@ -105,7 +107,9 @@ pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartErr
 
     let mut adopted = Vec::new();
     for (uuid, (name, mut found)) in found {
-        found.epoch = Epoch(host.store(move |store| store.epoch(uuid)).await.map_err(RestartError::Read)?);
+        let known = host.store(move |store| Ok((store.epoch(uuid)?, store.snapshots(uuid)?.len()))).await;
+        let (epoch, snapshots) = known.map_err(RestartError::Read)?;
+        (found.epoch, found.snapshots) = (Epoch(epoch), snapshots);
         let claim = host.claim(uuid, &name).map_err(RestartError::Read)?;
         // All at once: one guest that is slow to answer holds up none of the others.
         adopted.push(tokio::spawn(async move {

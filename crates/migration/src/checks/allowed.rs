@@ -1,25 +1,40 @@
 //! Whether the guest may leave at all: what it is, what is being done with it, what QEMU says.
 //!
-//! Called through [`super`]. Host devices, block jobs and the like do not survive a move; each has stock's text.
+//! Called through [`super`]. Host devices, block jobs and the like do not survive a move; each has stock's text. What the
+//! definition alone shows is looked for in [`super::devices`].
 
 use ferry_domxml::Domain;
 use ferry_domxml::clock::TimerName;
 use ferry_domxml::cpu::FeaturePolicy;
 use ferry_rpc::error::ErrorCode;
 
-use super::{Ask, Finding, Severity};
+use super::{Ask, Finding, Severity, devices};
 
 /// What is known of the guest beside its definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// It ends with the connection that started it.
     pub autodestroy: bool,
+    /// Snapshots whose metadata this host keeps.
+    pub snapshots: usize,
     /// It is paused by an I/O error.
     pub io_error: bool,
     /// Block jobs that are active.
     pub block_jobs: usize,
-    /// Why QEMU cannot migrate it now, in QEMU's words (`blocked-reasons` of `query-migrate`).
-    pub blockers: Vec<String>,
+    /// Why QEMU cannot migrate it now, in QEMU's words (`blocked-reasons` of `query-migrate`). `None`: nobody says it, for
+    /// QEMU is older than 6.0 or the guest is not here; then the table of devices decides.
+    pub blockers: Option<Vec<String>>,
+    /// Programs beside QEMU that hold a part of the guest's state and cannot send it.
+    pub helpers: Vec<Helper>,
+}
+
+/// A program beside QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Helper {
+    /// slirp-helper, for a network without privileges.
+    Slirp,
+    /// One that gives its state to QEMU over D-Bus, with a QEMU that has no `dbus-vmstate`.
+    DbusVmstate,
 }
 
 /// What forbids to move this guest now. The destination calls it with no facts, for what the definition alone shows.
@@ -34,11 +49,18 @@ pub fn findings(domain: &Domain, facts: &Facts, ask: Ask) -> Vec<Finding> {
             "start the guest without --autodestroy: on the other host nobody holds the connection that ends it",
         );
     }
+    if ask.remote && facts.snapshots > 0 {
+        refuse(
+            format!("cannot migrate domain with {} snapshots", facts.snapshots),
+            "what this host knows of them would stay behind: let it forget them (`virsh snapshot-delete DOMAIN NAME \
+             --metadata`), the snapshots themselves stay in the images",
+        );
+    }
     // The rest is about a running machine.
     if ask.offline {
         return found;
     }
-    if ask.abort_on_error && facts.io_error {
+    if ask.remote && ask.abort_on_error && facts.io_error {
         refuse(
             "cannot migrate domain with I/O error".to_owned(),
             "mend the storage and resume the guest, or migrate without --abort-on-error",
@@ -50,7 +72,7 @@ pub fn findings(domain: &Domain, facts: &Facts, ask: Ask) -> Vec<Finding> {
             "wait for the block job to end, or end it: `virsh blockjob DOMAIN DISK --abort`",
         );
     }
-    for reason in &facts.blockers {
+    for reason in facts.blockers.iter().flatten() {
         refuse(
             format!("cannot migrate domain: {reason}"),
             "take out of the guest what QEMU names; it cannot be moved while the guest has it",
@@ -68,6 +90,20 @@ pub fn findings(domain: &Domain, facts: &Facts, ask: Ask) -> Vec<Finding> {
             "give <timer name='tsc' frequency='…'/>, so that the other host can be held to it",
         );
     }
+    for helper in &facts.helpers {
+        let (text, remedy) = match helper {
+            Helper::Slirp => (
+                "a slirp-helper cannot be migrated",
+                "use a slirp-helper that can migrate, or plug the card into a bridge",
+            ),
+            Helper::DbusVmstate => (
+                "cannot migrate this domain without dbus-vmstate support",
+                "use a QEMU with dbus-vmstate: it takes along what programs beside it know",
+            ),
+        };
+        refuse(text.to_owned(), remedy);
+    }
+    found.extend(devices::findings(&domain.elements(), facts.blockers.is_some()));
     found
 }
 
@@ -111,19 +147,28 @@ mod tests {
             one(Facts { autodestroy: true, ..Facts::default() }),
             ["domain is marked for auto destroy"]
         );
+        assert_eq!(
+            one(Facts { snapshots: 2, ..Facts::default() }),
+            ["cannot migrate domain with 2 snapshots"]
+        );
         assert_eq!(one(Facts { block_jobs: 1, ..Facts::default() }), ["domain has active block job"]);
         let vdi = "The vdi format used by node 'libvirt-1-format' does not support live migration";
         assert_eq!(
-            one(Facts { blockers: vec![vdi.to_owned()], ..Facts::default() }),
+            one(Facts { blockers: Some(vec![vdi.to_owned()]), ..Facts::default() }),
             [format!("cannot migrate domain: {vdi}")]
         );
+        let helpers = |helper| one(Facts { helpers: vec![helper], ..Facts::default() });
+        assert_eq!(helpers(Helper::Slirp), ["a slirp-helper cannot be migrated"]);
+        assert_eq!(helpers(Helper::DbusVmstate), ["cannot migrate this domain without dbus-vmstate support"]);
         let all = Facts {
             autodestroy: true,
+            snapshots: 1,
             block_jobs: 2,
             io_error: true,
-            blockers: vec!["a".into(), "b".into()],
+            blockers: Some(vec!["a".into(), "b".into()]),
+            helpers: vec![Helper::Slirp],
         };
-        assert_eq!(texts(&plain, &all, MigrateFlags::LIVE | MigrateFlags::ABORT_ON_ERROR).len(), 5);
+        assert_eq!(texts(&plain, &all, MigrateFlags::LIVE | MigrateFlags::ABORT_ON_ERROR).len(), 7);
     }
 
     #[test]
@@ -138,10 +183,21 @@ mod tests {
 
     #[test]
     fn a_definition_alone_moves_whatever_the_machine_does() {
-        let facts = Facts { block_jobs: 1, blockers: vec!["a".into()], ..Facts::default() };
-        assert_eq!(texts(&domain(""), &facts, MigrateFlags::OFFLINE), [""; 0]);
-        let bound = Facts { autodestroy: true, ..facts };
-        assert_eq!(texts(&domain(""), &bound, MigrateFlags::OFFLINE).len(), 1);
+        let facts = Facts { block_jobs: 1, blockers: Some(vec!["a".into()]), ..Facts::default() };
+        let device = domain("<devices><hostdev mode='subsystem' type='pci'/></devices>");
+        assert_eq!(texts(&device, &facts, MigrateFlags::OFFLINE), [""; 0]);
+        let bound = Facts { autodestroy: true, snapshots: 1, ..facts };
+        assert_eq!(texts(&device, &bound, MigrateFlags::OFFLINE).len(), 2);
+    }
+
+    #[test]
+    fn a_guest_that_stays_on_its_host_is_asked_less() {
+        let here = Ask { remote: false, ..Ask::of(MigrateFlags::ABORT_ON_ERROR) };
+        let facts = Facts { autodestroy: true, snapshots: 3, io_error: true, ..Facts::default() };
+        assert_eq!(findings(&domain(""), &facts, here), []);
+        // What stops QEMU itself stops it here too.
+        let facts = Facts { block_jobs: 1, blockers: Some(vec!["a".into()]), ..facts };
+        assert_eq!(findings(&domain(""), &facts, here).len(), 2);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! host. Codes and texts are those that stock's clients know (seen with libvirt 9.0 and 11.3).
 
 pub mod allowed;
+mod devices;
 pub mod file_system;
 pub mod safe;
 

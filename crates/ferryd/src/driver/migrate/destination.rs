@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use ferry_domain::{Happening, Operation};
 use ferry_domxml::Domain;
-use ferry_migration::checks::{self, Ask, allowed};
 use ferry_migration::cookie::Says;
 use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, Ended, Fate, Input, Report};
 use ferry_migration::journal::DestinationRecord;
@@ -39,7 +38,7 @@ use crate::fault;
 use crate::host::Port;
 use crate::listen::Client;
 use crate::perform::launch::{self, Purpose};
-use crate::perform::words::Words;
+use crate::perform::words::{Words, is_end_of_stream};
 use crate::refuse;
 
 /// How long Finish waits for the last of the state, and an orphan for its source's word.
@@ -117,11 +116,6 @@ impl Driver {
             return answer(reply, Err(error));
         }
         let source_name = offer.source_name.unwrap_or_else(|| self.name.clone());
-        // A source may be older, or not have looked.
-        let shown = allowed::findings(&definition, &allowed::Facts::default(), Ask::of(parameters.flags));
-        if let Some(error) = checks::refusal(&shown) {
-            return answer(reply, Err(error));
-        }
         if parameters.is_offline() {
             let prepared = self.prepare_offline(&parameters, definition, source_name, offer.names, &client);
             return self.answer(reply, prepared);
@@ -240,7 +234,7 @@ impl Driver {
     /// why.
     fn keep_arriving_words(&mut self) {
         let said = self.guest.as_ref().and_then(|guest| guest.words.as_ref()).and_then(Words::last);
-        let said = said.filter(|said| !said.lines().all(is_end_of_stream));
+        let said = said.filter(|said| !is_end_of_stream(said));
         if let Some(Migration::In(incoming)) = &mut self.migration {
             incoming.words = said.or_else(|| incoming.words.take());
         }
@@ -707,7 +701,7 @@ impl Driver {
             Some(Migration::In(incoming)) => incoming.words.as_deref(),
             Some(Migration::Out(_)) | None => None,
         };
-        Context { domain: &self.name, qemu_error: words }
+        Context { domain: &self.name, qemu_error: words, io_error: false }
     }
 
     /// Finish for a guest that is not arriving (any more).
@@ -781,11 +775,6 @@ impl Incoming {
             self.stats = stats.map(|stats| stats.received(now_ms()));
         }
     }
-}
-
-/// Whether a line of QEMU's says no more than that nothing came any more.
-fn is_end_of_stream(line: &str) -> bool {
-    line.contains("Input/output error") || line.contains("Unable to read from socket")
 }
 
 /// The wildcard on which to listen: IPv6's takes IPv4 too, where the host has IPv6.

@@ -127,6 +127,7 @@ impl Driver {
         let Some(Migration::Out(outgoing)) = &self.migration else { return };
         let result = match ended {
             source::Ended::Moved => "moved".to_owned(),
+            source::Ended::Stayed(_) if outgoing.io_error => "stayed: the guest met an I/O error".to_owned(),
             source::Ended::Stayed(why) => format!("stayed: {why}"),
         };
         let peer = outgoing.parameters().migrate_uri.clone().unwrap_or_default();

@@ -62,9 +62,12 @@ impl Driver {
     }
 
     async fn facts(&self, ask: Ask) -> Result<allowed::Facts, Error> {
-        let Some(guest) = &self.guest else { return Ok(allowed::Facts::default()) };
+        let Some(guest) = &self.guest else {
+            return Ok(allowed::Facts { snapshots: self.snapshots, ..allowed::Facts::default() });
+        };
         let mut facts = allowed::Facts {
             autodestroy: guest.autodestroy.is_some(),
+            snapshots: self.snapshots,
             io_error: self.state() == State::Paused(PausedReason::IOERROR),
             ..allowed::Facts::default()
         };
@@ -72,7 +75,8 @@ impl Driver {
             let jobs = guest.monitor.execute(&QueryBlockJobs {}).await.map_err(refuse::monitor)?;
             facts.block_jobs = jobs.len();
             let status = guest.monitor.execute(&QueryMigrate).await.map_err(refuse::monitor)?;
-            facts.blockers = status.blocked_reasons;
+            // One that never says it says nothing by its silence.
+            facts.blockers = guest.capabilities.reports_blockers().then_some(status.blocked_reasons);
         }
         Ok(facts)
     }

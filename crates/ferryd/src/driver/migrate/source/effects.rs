@@ -110,7 +110,7 @@ impl Driver {
                 self.resume_after_migration().await;
                 // Running, or stopped by its user's wish: the guest has been given back.
                 let given_back = self.guest.is_some()
-                    && (matches!(self.state(), State::Running(_)) || self.stays_stopped());
+                    && (matches!(self.state(), State::Running(_)) || self.stays_stopped().is_some());
                 given_back.then_some(Input::Qemu(Report::Resumed))
             }
             Effect::EndQemu if outgoing.machine.standing() == Standing::Here => {
@@ -250,11 +250,13 @@ impl Driver {
         }
     }
 
-    /// The user stopped the guest meanwhile: it stays stopped if it stays here.
-    fn stays_stopped(&self) -> bool {
+    /// Why the guest stays stopped if it stays here: its user, or an I/O error, has stopped it meanwhile.
+    fn stays_stopped(&self) -> Option<PausedReason> {
         match &self.migration {
-            Some(Migration::Out(outgoing)) => outgoing.suspended,
-            Some(Migration::In(_)) | None => false,
+            Some(Migration::Out(outgoing)) if outgoing.suspended => {
+                Some(if outgoing.io_error { PausedReason::IOERROR } else { PausedReason::USER })
+            }
+            Some(Migration::Out(_) | Migration::In(_)) | None => None,
         }
     }
 
@@ -265,8 +267,8 @@ impl Driver {
             // It was never stopped, or QEMU has set it going itself; then RESUME says so.
             return;
         }
-        if suspended {
-            self.happen(Happening::Stopped(PausedReason::USER));
+        if let Some(reason) = suspended {
+            self.happen(Happening::Stopped(reason));
             return self.record_or_warn().await;
         }
         let patience = Instant::now() + RESUME_PATIENCE;

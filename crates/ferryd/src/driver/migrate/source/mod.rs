@@ -41,6 +41,8 @@ pub(crate) struct Outgoing {
     pub(in crate::driver) standing_since_ms: u64,
     /// The user stopped the guest meanwhile: it stays stopped if it stays here.
     pub(in crate::driver) suspended: bool,
+    /// The guest met an I/O error meanwhile, which has called the migration off.
+    pub(in crate::driver) io_error: bool,
     /// What is yet to follow the guest in post-copy.
     pub(in crate::driver) rest: Rest,
     /// What the job has done so far; the totals once the copy is complete.
@@ -90,7 +92,7 @@ impl Driver {
         if let Some(Migration::Out(outgoing)) = &mut self.migration
             && outgoing.parameters.flags.contains(MigrateFlags::ABORT_ON_ERROR)
         {
-            outgoing.words = Some("I/O error of the guest".to_owned());
+            outgoing.io_error = true;
             outgoing.suspended = true;
             self.drive_source(Input::Abort).await;
         }
@@ -239,6 +241,7 @@ impl Outgoing {
             retry: None,
             standing_since_ms: now_ms(),
             suspended: false,
+            io_error: false,
             rest: Rest::default(),
             stats: JobStats::started(now_ms()),
             parameters,
@@ -281,7 +284,7 @@ impl Outgoing {
 
     /// What the texts of errors need.
     fn context<'a>(&'a self, domain: &'a str) -> Context<'a> {
-        Context { domain, qemu_error: self.words.as_deref() }
+        Context { domain, qemu_error: self.words.as_deref(), io_error: self.io_error }
     }
 
     /// The whole request.
