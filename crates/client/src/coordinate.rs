@@ -227,7 +227,8 @@ impl<S: SourceSide, D: DestinationSide> Road<'_, S, D> {
 
     fn begun(&mut self, begun: Begun) {
         self.source_asks = is_ferrys(&begun.cookie);
-        if begun.paused {
+        // What is torn between two hosts is paused here because it runs there.
+        if begun.paused && !self.carry.flags(Call::Begin).contains(MigrateFlags::POSTCOPY_RESUME) {
             self.paused = MigrateFlags::PAUSED;
         }
         self.carry.begun(&begun.xml, begun.cookie.0);

@@ -16,7 +16,7 @@ use ferry_rpc::TypedParam;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{ListFlags, MigrateFlags};
 use ferry_rpc::proto::{Cookie, DomainEventCallbackLifecycle};
-use ferry_rpc::values::{DomainState, EventId, Feature, LifecycleEvent};
+use ferry_rpc::values::{DomainState, EventId, Feature, LifecycleEvent, PausedReason};
 use uuid::Uuid;
 
 use crate::driver::migrate::MigrateRequest;
@@ -84,6 +84,7 @@ async fn run(
         (Outcome::Moved, _) => Ok(()),
         (Outcome::Stayed, Some(failure)) => Err(failure.error.to_wire()),
         (Outcome::Stayed, None) => Err(refuse::internal("the guest stayed and no call failed")),
+        (Outcome::InDoubt, Some(failure)) if source.is_torn() => Err(failure.error.to_wire()),
         (Outcome::InDoubt, failure) => {
             let why = failure.map(|failure| format!(": {}", failure.error)).unwrap_or_default();
             let text = format!("it is not known yet which host runs the guest{why}; see domjobinfo on both");
@@ -117,6 +118,14 @@ struct Local {
 }
 
 impl Local {
+    /// The guest runs on the destination, and the rest of its memory waits here for another try.
+    fn is_torn(&self) -> bool {
+        let view = self.domain.view();
+        let reason = PausedReason(view.reason);
+        view.state == DomainState::PAUSED
+            && matches!(reason, PausedReason::POSTCOPY | PausedReason::POSTCOPY_FAILED)
+    }
+
     fn parse(phase: Phase, params: &[TypedParam], flags: MigrateFlags) -> Result<Parameters, CallError> {
         Parameters::parse(phase, params, flags).map_err(CallError::Remote)
     }

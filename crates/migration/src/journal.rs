@@ -213,7 +213,8 @@ impl SourceStatus {
                 | Word::TakeBack
                 | Word::GoingOn
                 | Word::Reconnect
-                | Word::Gone => FromRecord::SILENT,
+                | Word::Gone
+                | Word::Held => FromRecord::SILENT,
             },
             Self::Done => match told {
                 Word::Running
@@ -229,7 +230,8 @@ impl SourceStatus {
                 | Word::Settled
                 | Word::GoingOn
                 | Word::Reconnect
-                | Word::Gone => FromRecord::SILENT,
+                | Word::Gone
+                | Word::Held => FromRecord::SILENT,
             },
             Self::Settled => match told {
                 // Both had said that it stays.
@@ -257,7 +259,8 @@ impl DestinationStatus {
                 | Word::CannotStart
                 | Word::GoingOn
                 | Word::Reconnect
-                | Word::Gone => FromRecord::SILENT,
+                | Word::Gone
+                | Word::Held => FromRecord::SILENT,
             },
             Self::Declined | Self::SettledDeclined => match told {
                 Word::Granted | Word::Ask | Word::TakeBack => FromRecord::say(Word::Declined),
@@ -271,7 +274,8 @@ impl DestinationStatus {
                 | Word::CannotStart
                 | Word::GoingOn
                 | Word::Reconnect
-                | Word::Gone => FromRecord::SILENT,
+                | Word::Gone
+                | Word::Held => FromRecord::SILENT,
             },
         }
     }

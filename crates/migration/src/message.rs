@@ -17,6 +17,7 @@
 //! | Settled | either | the end is known here too: do not tell it again |
 //! | GoingOn | source | the copy is under way: wait |
 //! | Reconnect | either | post-copy: the channel was given up there; the destination's: and QEMU listens again (the driver's matter) |
+//! | Held | source | post-copy: a user has broken the channel, and it waits for a user's hand (the driver's matter) |
 //! | Gone | source | QEMU died here, and no switch to post-copy had been made: what is not whole now never will be |
 //! | Ended | destination | the CPUs ran there, and their QEMU is gone: nothing is needed from the source any more |
 
@@ -68,11 +69,13 @@ pub enum Word {
     Reconnect = 13,
     /// Source: QEMU died here, and no switch to post-copy had been made.
     Gone = 14,
+    /// Source: a user has broken the channel of post-copy, and it waits for a user's hand. The machines pass over it.
+    Held = 15,
 }
 
 impl Word {
     /// All words, in the order of their numbers on the wire.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Granted,
         Self::Kept,
         Self::TakeBack,
@@ -87,6 +90,7 @@ impl Word {
         Self::GoingOn,
         Self::Reconnect,
         Self::Gone,
+        Self::Held,
     ];
 
     /// Its number on the wire.
@@ -113,7 +117,8 @@ impl Word {
             | Self::Settled
             | Self::GoingOn
             | Self::Reconnect
-            | Self::Gone => None,
+            | Self::Gone
+            | Self::Held => None,
         }
     }
 }
@@ -135,6 +140,7 @@ impl fmt::Display for Word {
             Self::GoingOn => "going-on",
             Self::Reconnect => "reconnect",
             Self::Gone => "gone",
+            Self::Held => "held",
         })
     }
 }
@@ -145,12 +151,12 @@ mod tests {
 
     #[test]
     fn numbers_are_frozen_and_unique() {
-        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(Word::ALL.map(Word::number), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         for word in Word::ALL {
             assert_eq!(Word::from_number(word.number()), Some(word));
         }
         assert_eq!(Word::from_number(0), None);
-        assert_eq!(Word::from_number(15), None);
+        assert_eq!(Word::from_number(16), None);
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Request {
         self.flags.contains(MigrateFlags::OFFLINE)
     }
 
+    /// Goes on with a migration whose channel broke after the switch to post-copy.
+    pub const fn resumes(&self) -> bool {
+        self.flags.contains(MigrateFlags::POSTCOPY_RESUME)
+    }
+
     /// The unchanging facts that the machines need.
     pub const fn plan(&self, was_running: bool) -> Plan {
         let peer_to_peer = self.flags.contains(MigrateFlags::PEER2PEER);
@@ -267,7 +272,6 @@ const FLAGS_NOT_BUILT: &[(MigrateFlags, &str)] = &[
     (MigrateFlags::TLS, "encryption of the memory stream (VIR_MIGRATE_TLS)"),
     (MigrateFlags::PARALLEL, "parallel migration (VIR_MIGRATE_PARALLEL)"),
     (MigrateFlags::ZEROCOPY, "zero-copy migration (VIR_MIGRATE_ZEROCOPY)"),
-    (MigrateFlags::POSTCOPY_RESUME, "resuming of post-copy (VIR_MIGRATE_POSTCOPY_RESUME)"),
 ];
 
 const fn single(name: &'static str, kind: ParamKind) -> Accepted {
@@ -302,7 +306,15 @@ fn refuse_flags(phase: Phase, flags: MigrateFlags) -> Result<(), Error> {
     if flags.contains(F::TUNNELLED) && !flags.contains(F::PEER2PEER) {
         return invalid("cannot perform tunnelled migration without using peer2peer flag");
     }
-    if flags.contains(F::POSTCOPY) {
+    if flags.contains(F::POSTCOPY_RESUME) {
+        if !flags.contains(F::POSTCOPY) {
+            return unsupported("resuming failed post-copy migration requires post-copy to be enabled");
+        }
+        // Older than the flag is only a client that makes its own calls.
+        if phase == Phase::Begin && !flags.intersects(F::CHANGE_PROTECTION | F::PEER2PEER) {
+            return unsupported("resuming failed post-copy migration requires change protection");
+        }
+    } else if flags.contains(F::POSTCOPY) {
         if !flags.contains(F::LIVE) || flags.contains(F::PAUSED) {
             return unsupported("post-copy migration is not supported with non-live or paused migration");
         }

@@ -17,7 +17,60 @@ pub struct Context<'a> {
     pub io_error: bool,
 }
 
+/// Which of the two hosts speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The source.
+    Out,
+    /// The destination.
+    In,
+}
+
+/// What a caller is told whose migration stops between two hosts: 9/10, stock's text. The guest runs on the destination,
+/// and waits for the rest of its memory.
+pub fn broken_off(direction: Direction) -> Error {
+    let direction = match direction {
+        Direction::Out => "out",
+        Direction::In => "in",
+    };
+    let text = format!("job 'migration {direction}' failed in post-copy phase");
+    Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text)
+}
+
+/// Why there is nothing to go on with by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotResumable {
+    /// The guest is not leaving this host.
+    NotLeaving,
+    /// The guest is not arriving here.
+    NotArriving,
+    /// It is, and not switched to post-copy.
+    NotPostcopy,
+    /// The channel is whole.
+    NotBroken,
+    /// Somebody else goes on with it.
+    UnderWay,
+    /// The source speaks of another migration.
+    Another,
+}
+
 impl Context<'_> {
+    /// A try to go on with post-copy that finds nothing to go on with: 55/10, stock's texts but for the last.
+    pub fn not_resumable(&self, why: NotResumable) -> Error {
+        let name = self.domain;
+        let text = match why {
+            NotResumable::NotLeaving => format!("domain '{name}' is not being migrated"),
+            NotResumable::NotArriving => format!("domain '{name}' is not processing incoming migration"),
+            NotResumable::NotPostcopy => format!("migration of domain {name} is not in post-copy phase"),
+            NotResumable::NotBroken => format!("post-copy migration of domain {name} has not failed"),
+            NotResumable::UnderWay => {
+                format!("resuming failed post-copy migration of domain {name} already in progress")
+            }
+            NotResumable::Another => format!("domain '{name}' is in another migration here"),
+        };
+        Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)
+    }
+
     /// Perform's (or Begin's, Prepare's) failure, and that of any other call that has not done its work.
     pub fn failed(&self, why: Why) -> Error {
         let qemu = |code, text: String| Error::of(code, Origin::QEMU, text);

@@ -53,8 +53,7 @@ impl Driver {
             return answer(reply, Err(error));
         }
         if postcopy {
-            let text = "current job is not outgoing migration in post-copy mode";
-            return answer(reply, Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)));
+            return self.break_by_hand(reply).await;
         }
         self.abort_leaving(reply).await;
     }

@@ -132,7 +132,13 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
         (A::Resume, Word::Running | Word::Ended) => T::Shouts(Word::Kept),
         (
             A::Resume,
-            Word::Granted | Word::Kept | Word::TakeBack | Word::GoingOn | Word::Reconnect | Word::Gone,
+            Word::Granted
+            | Word::Kept
+            | Word::TakeBack
+            | Word::GoingOn
+            | Word::Reconnect
+            | Word::Gone
+            | Word::Held,
         ) => T::Waits,
         (A::Resume, _) => T::Repeats(Word::Kept),
         (A::EndQemu | A::Answer, Word::Declined) => T::Shouts(Word::Settled),
@@ -144,7 +150,8 @@ fn source_then(action: SourceAction, status: SourceStatus, seen: source::Seen, w
             | Word::Settled
             | Word::GoingOn
             | Word::Reconnect
-            | Word::Gone,
+            | Word::Gone
+            | Word::Held,
         ) => T::Waits,
         (A::EndQemu | A::Answer, _) => T::Repeats(Word::Settled),
         (A::Nothing, _) => T::Waits,

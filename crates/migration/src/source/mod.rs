@@ -260,6 +260,11 @@ impl Source {
         matches!(self.phase, Phase::Switching) && matches!(self.peer, Some(Peer::Ferry))
     }
 
+    /// The grant is told: in post-copy, the guest is the destination's for good.
+    pub const fn is_granted(&self) -> bool {
+        matches!(self.phase, Phase::Granted(_))
+    }
+
     /// The phase's name, for logs and errors.
     pub const fn phase_name(&self) -> &'static str {
         match self.phase {

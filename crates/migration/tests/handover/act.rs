@@ -600,5 +600,6 @@ fn name(word: Word) -> &'static str {
         Word::GoingOn => "going-on",
         Word::Reconnect => "reconnect",
         Word::Gone => "gone",
+        Word::Held => "held",
     }
 }

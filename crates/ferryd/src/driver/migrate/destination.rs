@@ -80,7 +80,7 @@ pub(crate) struct Incoming {
     port: Option<Port>,
     uri: Option<String>,
     prepare: Pending<Prepared>,
-    finish: Pending<Arrived>,
+    pub(super) finish: Pending<Arrived>,
     finish_cancelled: bool,
     destroy: Pending<()>,
     pub(super) resolve: Pending<()>,
@@ -190,7 +190,9 @@ impl Driver {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
         incoming.finish.set(reply);
         incoming.finish_cancelled = cancelled;
-        incoming.parameters.flags = incoming.parameters.flags | parameters.flags;
+        if !parameters.resumes() {
+            incoming.parameters.flags = incoming.parameters.flags | parameters.flags;
+        }
         incoming.deliver(delivery.persistent, delivery.stats);
         incoming.deadline = Some(Instant::now() + PATIENCE);
         let input = Input::Finish { cancelled, evidence: delivery.evidence };
@@ -253,6 +255,13 @@ impl Driver {
         }
         self.settle_end().await;
         self.drive_destination(Input::Qemu(Report::Died)).await;
+        // In post-copy the machine has answered long ago, and Finish waits for the rest.
+        let error = self.arriving_context().failed(ferry_migration::Why::QemuDied);
+        if let Some(Migration::In(incoming)) = &mut self.migration
+            && incoming.machine.standing() == Standing::Here
+        {
+            incoming.finish.answer(Err(error));
+        }
     }
 
     /// Feeds a call; what the machine denies, the caller is told.
@@ -322,6 +331,7 @@ impl Driver {
 
     /// Sets the timers, and lets go of a machine that is over. Yields one whose records nobody will ask for.
     fn after_destination_steps(&mut self) -> Option<MigrationId> {
+        self.end_wait_for_rest();
         let Some(Migration::In(incoming)) = &mut self.migration else { return None };
         // Until the coordinator has gone it may still call Finish, and is to be told what has become of the guest.
         let follows = incoming.rest.memory == Memory::Moving;
@@ -582,10 +592,14 @@ impl Driver {
         }
     }
 
-    /// Finish is told the guest's fate. Called with `cancelled` it must hear an error either way.
-    fn answer_finish(&mut self, fate: Fate) {
+    /// Finish is told the guest's fate. Called with `cancelled` it must hear an error either way. In post-copy it is kept
+    /// waiting for the rest of the memory, for whoever called it is to hear of a channel that breaks meanwhile.
+    pub(super) fn answer_finish(&mut self, fate: Fate) {
         let domain = self.published.borrow().reference();
         let Some(Migration::In(incoming)) = &self.migration else { return };
+        if fate == Fate::Arrived && !incoming.finish_cancelled && incoming.rest.is_split() {
+            return;
+        }
         let outcome = self.arriving_context().finish(incoming.finish_cancelled, fate);
         let outcome = outcome.map(|()| Arrived { domain, cookie: cookies::arrived(self, Says::Running) });
         if let Some(Migration::In(incoming)) = &mut self.migration {
@@ -778,6 +792,6 @@ impl Incoming {
 }
 
 /// The wildcard on which to listen: IPv6's takes IPv4 too, where the host has IPv6.
-fn any_address() -> &'static str {
+pub(super) fn any_address() -> &'static str {
     if std::path::Path::new("/proc/net/if_inet6").exists() { "::" } else { "0.0.0.0" }
 }

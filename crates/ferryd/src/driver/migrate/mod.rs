@@ -4,6 +4,7 @@
 //! inputs, performs their effects in order, and keeps beside them what a machine refuses to know: definitions,
 //! cookies, addresses, pending answers, QEMU's own words. One file for each side.
 
+mod by_hand;
 mod cookies;
 mod destination;
 mod journal;
@@ -267,11 +268,22 @@ impl Driver {
 
     pub(super) async fn handle_migrate(&mut self, request: MigrateRequest) {
         match request {
+            MigrateRequest::Begin { parameters, client, reply } if parameters.resumes() => {
+                self.begin_again(parameters, client, reply).await;
+            }
             MigrateRequest::Begin { parameters, client, reply } => {
                 self.begin(parameters, client, reply).await
             }
+            MigrateRequest::Prepare { parameters, cookie, domain: _, client, reply }
+                if parameters.resumes() =>
+            {
+                self.prepare_again(parameters, cookie, client, reply).await;
+            }
             MigrateRequest::Prepare { parameters, cookie, domain, client, reply } => {
                 self.prepare(parameters, cookie, *domain, client, reply).await;
+            }
+            MigrateRequest::Perform { parameters, reply, .. } if parameters.resumes() => {
+                self.perform_again(parameters, reply).await;
             }
             MigrateRequest::Perform { parameters, cookie, client, reply } => {
                 self.perform(parameters, cookie, client, reply).await;

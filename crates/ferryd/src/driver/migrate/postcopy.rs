@@ -78,6 +78,10 @@ pub(crate) struct Rest {
     pub(super) retry: Option<Instant>,
     /// The destination's QEMU listens for it; on the source: it has said so since the last try.
     listens: bool,
+    /// A user has broken the channel: nobody makes it anew but a user. Forgotten with the daemon.
+    pub(super) held: bool,
+    /// Source: a user goes on, and waits for the channel until then.
+    pub(super) by_hand: Option<Instant>,
     /// Source: a stream that may be stuck.
     stall: Option<Stall>,
     /// Source: a switch that waits until the ways to the other host are seen to be open.
@@ -114,7 +118,33 @@ impl Rest {
     /// When something is to be done for it.
     pub(super) fn due(&self) -> Option<Instant> {
         let looks = [self.switch.map(|switch| switch.look), self.stall.map(|stall| stall.look)];
-        looks.into_iter().chain([self.retry, self.ask]).flatten().min()
+        looks.into_iter().chain([self.retry, self.ask, self.by_hand]).flatten().min()
+    }
+
+    /// A user has broken the channel.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+        self.retry = None;
+    }
+
+    /// A user goes on: the channel is tried at once, at another address if that is wished.
+    pub(super) fn go_on(&mut self, uri: Option<String>, listens: bool, patience: Instant) {
+        self.held = false;
+        self.listens |= listens;
+        self.uri = uri.or_else(|| self.uri.take());
+        self.retry = Some(Instant::now());
+        self.by_hand = Some(patience);
+    }
+
+    /// The destination's QEMU listens.
+    pub(super) fn listens(&self) -> bool {
+        self.listens
+    }
+
+    /// The destination's QEMU listens for a channel here, as a user wished.
+    pub(super) fn listens_at(&mut self, uri: String) {
+        self.listens = true;
+        self.uri = Some(uri);
     }
 
     /// The last of the state is on its way, or is not any more: a cut in which it is stuck is noticed by asking.
@@ -142,19 +172,30 @@ impl Driver {
     /// QEMU's copy went over to another status: what is shown of post-copy follows.
     pub(super) async fn note_memory(&mut self, status: &MigrationStatus) {
         let (Some(memory), Some(migration)) = (memory(status), &mut self.migration) else { return };
+        let is_source = matches!(migration, Migration::Out(_));
         let rest = migration.rest_mut();
         let before = std::mem::replace(&mut rest.memory, memory);
-        rest.retry = (memory == Memory::Broken).then(Instant::now);
+        rest.retry = (memory == Memory::Broken && !rest.held).then(Instant::now);
         rest.switch = None;
         rest.stall = None;
         rest.listens = false;
+        let held = rest.held;
+        // What the source said of an earlier channel.
+        rest.held &= is_source || memory != Memory::Moving;
+        self.answer_by_hand(memory);
         if before == memory {
             return;
         }
-        if memory == Memory::Broken {
-            tracing::warn!(domain = %self.name, "post-copy: the channel is broken; it is made anew");
+        match (memory, held) {
+            (Memory::Broken, false) => {
+                tracing::warn!(domain = %self.name, "post-copy: the channel is broken; it is made anew");
+            }
+            // A try that was under way when the user broke the channel.
+            (Memory::Moving, true) if self.sends() => self.give_up_channel().await,
+            (Memory::Broken | Memory::Moving | Memory::Ahead | Memory::Whole, _) => {}
         }
         self.show_memory();
+        self.end_wait_for_rest();
         if memory == Memory::Whole {
             self.close_arrival().await;
         }
@@ -165,6 +206,10 @@ impl Driver {
         let Some(migration) = &mut self.migration else { return };
         if migration.rest_mut().retry.take_if(|due| *due <= now).is_some() {
             self.reconnect().await;
+        }
+        let Some(migration) = &mut self.migration else { return };
+        if migration.rest_mut().by_hand.is_some_and(|until| until <= now) {
+            self.answer_by_hand(Memory::Broken);
         }
         let Some(migration) = &mut self.migration else { return };
         if migration.rest_mut().ask.take_if(|due| *due <= now).is_some() {
@@ -257,6 +302,7 @@ impl Driver {
         if let Some(stats) = stats {
             self.complete_job(stats);
         }
+        self.answer_finish(ferry_migration::destination::Fate::Arrived);
     }
 
     /// Tells the driver when the package is loaded, i.e. QEMU no longer waits for it.
@@ -357,19 +403,23 @@ impl Driver {
             Some(Migration::In(incoming)) => match incoming.rest.memory {
                 Memory::Moving => self.give_up_channel().await,
                 Memory::Broken if incoming.rest.listens => self.tell(Word::Reconnect),
-                Memory::Broken | Memory::Ahead | Memory::Whole => {}
+                Memory::Broken => {
+                    incoming.rest.held = false;
+                    incoming.rest.retry.get_or_insert_with(Instant::now);
+                }
+                Memory::Ahead | Memory::Whole => {}
             },
             None => {}
         }
     }
 
-    async fn give_up_channel(&mut self) {
+    pub(super) async fn give_up_channel(&mut self) {
         if let Err(error) = self.break_channel().await {
             tracing::warn!(domain = %self.name, %error, "post-copy: QEMU does not give up the channel");
         }
     }
 
-    async fn break_channel(&self) -> Result<(), Error> {
+    pub(super) async fn break_channel(&self) -> Result<(), Error> {
         self.running()?.monitor.execute(&MigratePause).await.map(drop).map_err(refuse::monitor)
     }
 
@@ -378,6 +428,14 @@ impl Driver {
     pub(super) async fn reconnect(&mut self) {
         let Some(migration) = &mut self.migration else { return };
         let (is_source, rest) = (matches!(migration, Migration::Out(_)), migration.rest_mut());
+        if rest.held {
+            // A restarted destination, say, does not know.
+            rest.retry = None;
+            if is_source {
+                self.tell(Word::Held);
+            }
+            return;
+        }
         rest.retry = Some(Instant::now() + RECONNECT);
         let Some(uri) = rest.uri.clone() else {
             rest.retry = None;
@@ -411,7 +469,7 @@ impl Driver {
         self.running()?.monitor.execute(&again).await.map(drop).map_err(refuse::monitor)
     }
 
-    async fn listen_again(&self, uri: String) -> Result<(), Error> {
+    pub(super) async fn listen_again(&self, uri: String) -> Result<(), Error> {
         self.running()?.monitor.execute(&MigrateRecover { uri }).await.map(drop).map_err(refuse::monitor)
     }
 }

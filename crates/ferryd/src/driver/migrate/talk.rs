@@ -168,6 +168,7 @@ impl Driver {
         match word {
             Word::GoingOn => self.be_patient(),
             Word::Reconnect => return self.told_to_reconnect().await,
+            Word::Held => return self.told_to_hold(),
             _ => {}
         }
         match &self.migration {

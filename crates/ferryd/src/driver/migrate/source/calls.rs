@@ -5,10 +5,12 @@ use ferry_domxml::{Domain, FormatOptions};
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
 use ferry_migration::source::Input;
+use ferry_migration::wire::Direction;
 use ferry_migration::{Evidence, Peer};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
 
+use super::super::by_hand::broken_off;
 use super::super::{Begun, Conversation, Migration, Names, cookies};
 use crate::driver::migrate::cookies::Answered;
 use crate::driver::{Driver, Reply, answer};
@@ -131,6 +133,9 @@ impl Driver {
         if parameters.is_offline() {
             let outcome = self.confirm_offline(&parameters, cancelled).await;
             return self.answer(reply, outcome);
+        }
+        if cancelled && self.is_broken_off(&parameters) {
+            return answer(reply, Err(broken_off(Direction::Out)));
         }
         let (evidence, theirs) = match cookies::read_arrived(self, &cookie) {
             Ok(read) => read,

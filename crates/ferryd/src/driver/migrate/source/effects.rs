@@ -9,6 +9,7 @@ use ferry_migration::journal::SourceRecord;
 use ferry_migration::policy;
 use ferry_migration::source::{Answer, Call, Effect, Ended, Input, Report};
 use ferry_migration::stats::Progress;
+use ferry_migration::wire::Direction;
 use ferry_qmp::commands::migration::{
     CapabilityState, Migrate, MigrateCancel, MigrateContinue, MigrateSetCapabilities, MigrateSetParameters,
     MigrationCapability, MigrationParameters, MigrationStatus,
@@ -20,6 +21,7 @@ use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::{PausedReason, RunningReason};
 use tokio::time::Instant;
 
+use super::super::by_hand::broken_off;
 use super::super::{Migration, cookies};
 use super::report;
 use crate::driver::guest::Ending;
@@ -302,6 +304,10 @@ impl Driver {
     pub(in crate::driver) async fn finish_leaving(&mut self, ended: Ended) {
         let Some(Migration::Out(outgoing)) = &mut self.migration else { return };
         outgoing.job_open = false;
+        if outgoing.rest.by_hand.take().is_some() {
+            // Nothing follows any more.
+            outgoing.perform.answer(Err(broken_off(Direction::Out)));
+        }
         let undefine = outgoing.parameters.flags.contains(MigrateFlags::UNDEFINE_SOURCE);
         match ended {
             Ended::Moved => {
