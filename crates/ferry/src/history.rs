@@ -1,6 +1,6 @@
 //! `ferry history`: what a host remembers of the migrations that it took part in.
 //!
-//! Only a ferryd keeps a history. Nothing is decided by it.
+//! Only a ferryd keeps a history.
 
 use std::fmt;
 use std::time::Duration;

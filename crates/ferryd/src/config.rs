@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) keepalive_interval: u64,
     /// Unanswered pings after which a client counts as gone.
     pub(crate) keepalive_count: u32,
+    /// How long a connection may take until it is open, in seconds.
+    pub(crate) open_timeout: u32,
     /// Connections that may be open at once; those through the read-only socket are counted apart.
     pub(crate) max_clients: usize,
     /// Calls of one connection that may be unanswered before it is no longer read.
@@ -86,6 +88,7 @@ impl Default for Config {
             seccomp_sandbox: true,
             keepalive_interval: 5,
             keepalive_count: 5,
+            open_timeout: 30,
             max_clients: 5000,
             max_client_requests: 32,
         }

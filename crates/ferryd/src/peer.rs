@@ -84,7 +84,7 @@ async fn run(
         (Outcome::Moved, _) => Ok(()),
         (Outcome::Stayed, Some(failure)) => Err(failure.error.to_wire()),
         (Outcome::Stayed, None) => Err(refuse::internal("the guest stayed and no call failed")),
-        (Outcome::InDoubt, Some(failure)) if source.is_torn() => Err(failure.error.to_wire()),
+        (Outcome::InDoubt, Some(failure)) if source.is_decided() => Err(failure.error.to_wire()),
         (Outcome::InDoubt, failure) => {
             let why = failure.map(|failure| format!(": {}", failure.error)).unwrap_or_default();
             let text = format!("it is not known yet which host runs the guest{why}; see domjobinfo on both");
@@ -118,12 +118,11 @@ struct Local {
 }
 
 impl Local {
-    /// The guest runs on the destination, and the rest of its memory waits here for another try.
-    fn is_torn(&self) -> bool {
+    /// Whether this host knows who has the guest: in post-copy, say, it is the destination's though a call failed.
+    fn is_decided(&self) -> bool {
         let view = self.domain.view();
-        let reason = PausedReason(view.reason);
-        view.state == DomainState::PAUSED
-            && matches!(reason, PausedReason::POSTCOPY | PausedReason::POSTCOPY_FAILED)
+        let waits = view.state == DomainState::PAUSED && view.reason == PausedReason::MIGRATION.0;
+        view.doubt.is_none() && !waits
     }
 
     fn parse(phase: Phase, params: &[TypedParam], flags: MigrateFlags) -> Result<Parameters, CallError> {
@@ -150,8 +149,17 @@ impl SourceSide for Local {
         cookie: Cookie,
         flags: MigrateFlags,
     ) -> Result<Cookie, CallError> {
-        let parameters = Local::parse(Phase::Perform, &params, flags)?;
-        let (client, cookie) = (self.client.clone(), cookie.0);
+        let client = self.client.clone();
+        let parameters = match Local::parse(Phase::Perform, &params, flags) {
+            Ok(parameters) => parameters,
+            Err(refusal) => {
+                let client = self.client.clone();
+                let ask = |reply| Request::Migrate(MigrateRequest::NotPerformed { client, reply });
+                self.domain.ask(ask).await.map_err(CallError::Remote)?;
+                return Err(refusal);
+            }
+        };
+        let cookie = cookie.0;
         let performed = self
             .domain
             .ask(|reply| Request::Migrate(MigrateRequest::Perform { parameters, cookie, client, reply }))

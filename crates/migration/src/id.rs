@@ -4,7 +4,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 /// One migration attempt. Random, so that a late message of an earlier attempt is never taken for this one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,14 +90,31 @@ impl Secret {
         Self(bytes)
     }
 
-    /// The text that travels in the cookie and in the control program: 32 hex digits. Never to be logged.
+    /// The text that travels in the cookie: 32 hex digits. Never to be logged.
     pub fn reveal(&self) -> String {
         hex(&self.0)
     }
 
-    /// The 16 bytes, for the wire between the two daemons. Never to be logged.
-    pub const fn to_bytes(&self) -> [u8; 16] {
-        self.0
+    /// Proof of knowing it, for a message of these parts: HMAC-SHA-256 over each part behind its length. The parts name
+    /// whatever the proof is not to be taken for: who speaks, in answer to what.
+    pub fn prove(&self, parts: &[&[u8]]) -> Proof {
+        Proof(self.mac(parts).finalize().into_bytes().into())
+    }
+
+    /// Whether whoever made the proof for these parts knows the secret; takes the same time whichever byte differs.
+    pub fn confirms(&self, parts: &[&[u8]], proof: &Proof) -> bool {
+        self.mac(parts).verify_slice(&proof.0).is_ok()
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
+        let mut key = [0; 64];
+        key[..16].copy_from_slice(&self.0);
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&key.into());
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac
     }
 
     /// Whether `other` is the same secret; takes the same time whichever byte differs.
@@ -138,6 +158,10 @@ impl TryFrom<String> for Secret {
         text.parse()
     }
 }
+
+/// See [`Secret::prove`]. All zeros from whoever does not know the secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof(pub [u8; 32]);
 
 /// The text is not 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,6 +208,25 @@ mod tests {
         {
             assert_eq!(text.parse::<MigrationId>(), Err(NotHex), "{text}");
         }
+    }
+
+    #[test]
+    fn a_proof_is_for_one_message_of_one_secret() {
+        let secret = Secret::from_bytes([7; 16]);
+        let proof = secret.prove(&[b"ask", b"host"]);
+        assert!(secret.confirms(&[b"ask", b"host"], &proof));
+        for parts in [&[&b"ask"[..], b"other"][..], &[b"askh", b"ost"], &[b"ask"], &[b"ask", b"host", b""]] {
+            assert!(!secret.confirms(parts, &proof), "{parts:?}");
+        }
+        assert!(!Secret::from_bytes([8; 16]).confirms(&[b"ask", b"host"], &proof));
+        assert!(!secret.confirms(&[b"ask", b"host"], &Proof::default()));
+    }
+
+    #[test]
+    fn proofs_are_hmac_sha_256() {
+        // RFC 2104, as Python's hmac computes it of one part, "abc".
+        let proof = Secret::from_bytes([0; 16]).prove(&[b"abc"]);
+        assert_eq!(proof.0[..4], [0x89, 0x83, 0xe9, 0x94]);
     }
 
     #[test]

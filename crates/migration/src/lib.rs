@@ -50,5 +50,5 @@ pub mod stats;
 pub mod uri;
 pub mod wire;
 
-pub use id::{Epoch, MigrationId, Secret};
+pub use id::{Epoch, MigrationId, Proof, Secret};
 pub use plan::{Coordination, Doubt, Evidence, Guarantee, GuestIs, Peer, Plan, Standing, Why, Written};

@@ -1,4 +1,4 @@
-//! The history: one row for each migration, for people. Nothing is decided by it.
+//! The history: one row for each migration, for people. Nothing is decided by it but that no id is used twice.
 
 use crate::value::{Json, Text};
 use crate::{Store, StoreError, Write};
@@ -71,6 +71,15 @@ impl Store {
     pub fn history(&self, limit: u32) -> Result<Vec<HistoryEntry>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM history ORDER BY started_ms DESC, rowid DESC LIMIT ?1");
         self.query(&sql, &[&limit], HistoryEntry::read)
+    }
+
+    /// Whether there is a row of this migration.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub fn is_in_history(&self, migration: u128) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM history WHERE migration = ?1)";
+        Ok(self.query(sql, &[&Text(migration)], |row| row.get(0))?.pop().unwrap_or(false))
     }
 
     /// Keeps what is known of a migration, in place of what was known before.

@@ -2,11 +2,11 @@
 //!
 //! Whoever does not know the secret is answered like one who speaks of a migration that nobody knows here.
 
+use ferry_migration::MigrationId;
 use ferry_migration::journal::Status;
 use ferry_migration::message::Word;
-use ferry_migration::{MigrationId, Secret};
 use ferry_rpc::error::Error;
-use ferry_rpc::proto::{Cookie, HandoverTell, HandoverTellReply};
+use ferry_rpc::proto::{HandoverTell, HandoverTellReply};
 
 use super::Context;
 use crate::driver::migrate::Beside;
@@ -18,48 +18,42 @@ use crate::{handover, restart};
 pub(super) async fn tell(context: Context, call: HandoverTell) -> Result<HandoverTellReply, Error> {
     let host = context.host.uuid;
     let Some(word) = handover::known(call.word) else {
-        return Ok(HandoverTellReply { host, words: Vec::new(), cookie: Cookie(Vec::new()) });
+        return Ok(handover::reply(&call, host, Answer::default()));
     };
     let id = MigrationId::from_bytes(call.migration);
     let answer = match context.host.registry.by_migration(id) {
         None => {
             let known = from_journal(&context, &call, word).await?;
-            Answer::of(known.unwrap_or_else(|| word.of_stranger()))
+            known.unwrap_or_else(|| Answer::of(word.of_stranger()))
         }
         Some(driver) => {
-            let secret = Secret::from_bytes(call.secret.0);
-            let told = Told { id, secret, host: call.host, word, cookie: call.cookie.0 };
+            let told = Told { id, word, call: call.clone() };
             driver.ask(|reply| Request::Told { told, reply }).await?
         }
     };
-    let words = answer.words.into_iter().map(|word| word.number().into()).collect();
-    Ok(HandoverTellReply { host, words, cookie: Cookie(answer.cookie) })
+    Ok(handover::reply(&call, host, answer))
 }
 
 /// A migration that only the journal knows any more: its other side may not have heard how it ended. Nothing for one
 /// that the journal does not know, or of whose secret the caller knows nothing.
-async fn from_journal(
-    context: &Context,
-    call: &HandoverTell,
-    word: Word,
-) -> Result<Option<Option<Word>>, Error> {
+async fn from_journal(context: &Context, call: &HandoverTell, word: Word) -> Result<Option<Answer>, Error> {
     let migration = u128::from_be_bytes(call.migration);
     let entries = context.host.store(move |store| store.journal_of(migration)).await?;
-    let secret = Secret::from_bytes(call.secret.0);
     let beside = entries.last().and_then(|last| serde_json::from_value::<Beside>(last.body.clone()).ok());
-    if !beside.is_some_and(|beside| beside.secret.matches(&secret)) {
+    let Some(Beside { secret, .. }) = beside.filter(|beside| handover::is_sealed(call, &beside.secret))
+    else {
         return Ok(None);
-    }
+    };
     let records = entries.iter().map(restart::record).collect::<Result<Vec<_>, _>>();
     let status = records.ok().and_then(|records| Status::fold(records).ok().flatten());
     let answer = match status {
         Some(Status::Source(status)) => status.answer(word),
         Some(Status::Destination(status)) => status.answer(word),
         // Damaged: whatever it was, it is not unknown here.
-        None => return Ok(Some(None)),
+        None => return Ok(Some(Answer::default().known_by(&secret))),
     };
     if answer.settled {
         context.host.store(move |store| store.purge(migration)).await?;
     }
-    Ok(Some(answer.say))
+    Ok(Some(Answer::of(answer.say).known_by(&secret)))
 }

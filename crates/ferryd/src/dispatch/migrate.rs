@@ -160,7 +160,8 @@ fn no_tunnel() -> Error {
 
 /// Source: the copy; or, peer to peer, all of it.
 pub(super) async fn perform(context: Context, call: DomainMigratePerform3Params) -> Result<Cookie, Error> {
-    let parameters = Parameters::parse(Phase::Perform, &call.params, call.flags)?;
+    let parameters = Parameters::parse(Phase::Perform, &call.params, call.flags);
+    let parameters = performable(&context, &call.domain, parameters).await?;
     perform_with(context, &call.domain, call.destination_uri, parameters, call.params, call.cookie).await
 }
 
@@ -172,8 +173,25 @@ pub(super) async fn perform_plain(context: Context, call: DomainMigratePerform3)
         call.destination_name.as_deref(),
         call.bandwidth,
     );
-    let parameters = Parameters::parse(Phase::Perform, &plain, params::plain_flags(call.flags)?)?;
+    let parameters =
+        params::plain_flags(call.flags).and_then(|flags| Parameters::parse(Phase::Perform, &plain, flags));
+    let parameters = performable(&context, &call.domain, parameters).await?;
     perform_with(context, &call.domain, call.destination_uri, parameters, plain, call.cookie).await
+}
+
+/// A call that is refused as it stands ends what its caller's Begin has opened: no Confirm follows.
+async fn performable(
+    context: &Context,
+    domain: &DomainRef,
+    parameters: Result<Parameters, Error>,
+) -> Result<Parameters, Error> {
+    if parameters.is_err()
+        && let Ok(handle) = context.domain(domain)
+    {
+        let client = context.client.clone();
+        handle.ask(|reply| Request::Migrate(MigrateRequest::NotPerformed { client, reply })).await?;
+    }
+    parameters
 }
 
 async fn perform_with(

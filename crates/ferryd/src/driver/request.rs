@@ -9,12 +9,11 @@ use ferry_domxml::Domain;
 use ferry_migration::message::Word;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::stats::JobStats;
-use ferry_migration::{GuestIs, MigrationId, Secret};
+use ferry_migration::{GuestIs, MigrationId};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{AffectFlags, DestroyFlags, ShutdownFlags, StartFlags, UndefineFlags};
-use ferry_rpc::proto::DomainRef;
+use ferry_rpc::proto::{DomainRef, HandoverTell};
 use tokio::sync::{mpsc, oneshot, watch};
-use uuid::Uuid;
 
 use super::View;
 use super::change::Change;
@@ -101,12 +100,9 @@ pub(crate) struct Leaving {
 /// What the other daemon of a migration says, not yet believed.
 pub(crate) struct Told {
     pub(crate) id: MigrationId,
-    pub(crate) secret: Secret,
-    /// Who says it.
-    pub(crate) host: Uuid,
     pub(crate) word: Word,
-    /// The cookie of Perform, beside a grant.
-    pub(crate) cookie: Vec<u8>,
+    /// All of it, with the proof of who says it.
+    pub(crate) call: HandoverTell,
 }
 
 /// Which job's statistics are wanted.

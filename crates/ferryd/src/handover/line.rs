@@ -10,11 +10,12 @@ use std::time::Duration;
 use ferry_client::{Connection, OpenOptions, Uri};
 use ferry_migration::message::Word;
 use ferry_migration::{MigrationId, Secret};
-use ferry_rpc::proto::{Cookie, HandoverTell, RawSecret};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use super::letter::{self, Answer};
 
 /// How long one address may take to be reached, and one word to be answered.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -46,24 +47,6 @@ struct Said {
     word: Word,
     cookie: Vec<u8>,
     answer: oneshot::Sender<Answer>,
-}
-
-/// What a daemon says to a word of the other.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) words: Vec<Word>,
-    /// The cookie of Perform, beside a grant.
-    pub(crate) cookie: Vec<u8>,
-    /// For how long nothing at all had come from the other host before. A host whose daemon is away refuses, and so is
-    /// not silent. Never told to the other side.
-    pub(crate) silence: Duration,
-}
-
-impl Answer {
-    /// At most one word, and nothing beside it.
-    pub(crate) fn of(word: Option<Word>) -> Answer {
-        Answer { words: word.into_iter().collect(), ..Answer::default() }
-    }
 }
 
 /// The way to the other daemon.
@@ -134,7 +117,16 @@ impl Task {
             return Some(answer);
         }
         for uri in self.uris.clone() {
-            let Some(connection) = reach(&uri).await else { continue };
+            let Some(mut connection) = reach(&uri).await else { continue };
+            if !cookie.is_empty() {
+                // Perform's cookie has the secret in it: nobody is given that who has not shown that he knows it.
+                match self.tell_over(connection, Word::Ask, Vec::new()).await {
+                    Some(answer) if answer.secret.is_some() => {}
+                    Some(_) | None => continue,
+                }
+                let Some(proven) = self.connection.take() else { continue };
+                connection = proven;
+            }
             if let Some(answer) = self.tell_over(connection, word, cookie.clone()).await {
                 return Some(answer);
             }
@@ -143,21 +135,12 @@ impl Task {
     }
 
     async fn tell_over(&mut self, connection: Connection, word: Word, cookie: Vec<u8>) -> Option<Answer> {
-        let call = HandoverTell {
-            migration: *self.credentials.id.as_bytes(),
-            secret: RawSecret(self.credentials.secret.to_bytes()),
-            host: self.credentials.host,
-            word: word.number().into(),
-            cookie: Cookie(cookie),
-        };
+        let Credentials { id, secret, host } = &*self.credentials;
+        let call = letter::call(*id, secret, *host, (word, cookie), *Uuid::new_v4().as_bytes());
         let reply = connection.call_within(PATIENCE, &call).await.ok()?;
-        if reply.host != self.peer {
-            tracing::debug!(found = %reply.host, wanted = %self.peer, "another host answers at the peer's address");
-            return None;
-        }
+        let answer = letter::open(&call, reply, secret, self.peer)?;
         self.connection = Some(connection);
-        let words = reply.words.into_iter().filter_map(known).collect();
-        Some(Answer { words, cookie: reply.cookie.0, silence: Duration::ZERO })
+        Some(answer)
     }
 }
 
@@ -180,11 +163,6 @@ async fn reach(uri: &Uri) -> Option<Connection> {
             Ok(_) | Err(_) => {}
         }
     }
-}
-
-/// A word as it travels; `None` for one that this version does not know.
-pub(crate) fn known(number: u32) -> Option<Word> {
-    u8::try_from(number).ok().and_then(Word::from_number)
 }
 
 /// Whether the daemon behind `connection` is the host `wanted`, by its capabilities document.

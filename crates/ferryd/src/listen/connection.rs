@@ -105,6 +105,7 @@ where
     let (outbound, mut orders) = Outbound::new();
     let (chunks, mut pieces) = mpsc::channel(CHUNKS_MAX);
     tracing::debug!(client = client.id(), read_only, "connected");
+    let patience = Duration::from_secs(host.config.open_timeout.into());
     let mut connection = Connection {
         session: Session::new(Instant::now(), session_config(&host)),
         gate: Gate::new(read_only),
@@ -114,6 +115,7 @@ where
         chunks,
         streams: HashMap::new(),
         phase: Phase::Serving,
+        open_until: Some(Instant::now() + patience),
         _presence: presence,
     };
     let mut buffer = vec![0; READ_SIZE];
@@ -186,6 +188,8 @@ struct Connection {
     chunks: mpsc::Sender<(StreamId, Piece)>,
     streams: HashMap<StreamId, mpsc::UnboundedSender<Received>>,
     phase: Phase,
+    /// Until it is open: who never opens has a place that others want.
+    open_until: Option<Instant>,
     _presence: Presence,
 }
 
@@ -201,12 +205,16 @@ impl Connection {
     fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Leaving(deadline) => Some(deadline),
-            Phase::Serving | Phase::Over => self.session.deadline(),
+            Phase::Serving | Phase::Over => self.session.deadline().into_iter().chain(self.open_until).min(),
         }
     }
 
     fn handle_timeout(&mut self) {
         match self.phase {
+            Phase::Serving if self.open_until.is_some_and(|until| until <= Instant::now()) => {
+                tracing::info!(client = self.client.id(), "connection dropped: it was never opened");
+                self.phase = Phase::Over;
+            }
             Phase::Serving => self.session.handle_timeout(Instant::now()),
             Phase::Leaving(_) | Phase::Over => self.phase = Phase::Over,
         }
@@ -236,7 +244,10 @@ impl Connection {
                 let opened =
                     call.decode::<ConnectOpen>().and_then(|open| dispatch::open(&open, &mut self.gate));
                 match opened {
-                    Ok(()) => self.session.reply(call.id, &()),
+                    Ok(()) => {
+                        self.open_until = None;
+                        self.session.reply(call.id, &());
+                    }
                     Err(refusal) => self.session.reply_error(call.id, &refusal),
                 }
             }

@@ -24,7 +24,8 @@ impl Destination {
                 | Report::Complete
                 | Report::Resumed
                 | Report::StartRefused
-                | Report::Failed,
+                | Report::Failed
+                | Report::Unconnected,
             )
             | Input::Journaled(_)
             | Input::Finish { .. }
@@ -167,7 +168,7 @@ impl Destination {
             Input::Destroy => self.decline(Why::Destroyed, Tail::Prepared),
             Input::Finish { .. } => self.deny(Refusal::OutOfOrder),
             Input::Resolve(_) => self.deny(Refusal::NotInDoubt),
-            Input::Qemu(Report::Complete | Report::Resumed | Report::StartRefused)
+            Input::Qemu(Report::Complete | Report::Resumed | Report::StartRefused | Report::Unconnected)
             | Input::Told(_)
             | Input::Deadline
             | Input::Retry => self.stay(),
@@ -188,6 +189,10 @@ impl Destination {
             }
             Input::Qemu(Report::Died) => self.decline(Why::QemuDied, Tail::Prepared),
             Input::Qemu(Report::Failed) => self.decline(Why::CopyFailed, Tail::Prepared),
+            // Nothing has come, so there is nothing to lose; a source that begins now finds nobody.
+            Input::Qemu(Report::Unconnected) if asks && !granted => {
+                self.decline(Why::Cancelled, Tail::Prepared)
+            }
             Input::Told(Word::Granted) => self.go(Phase::Incoming { granted: true, asks: false, alone }, []),
             Input::Told(Word::Gone) => self.go(Phase::Incoming { granted, asks, alone: true }, []),
             // For the source it is over: what has not come soon never will.
@@ -230,7 +235,7 @@ impl Destination {
             }
             Input::Resolve(GuestIs::There) => self.decline(Why::Operator, Tail::Prepared),
             Input::Resolve(GuestIs::Here) => self.deny(Refusal::OutOfOrder),
-            Input::Qemu(Report::Listening | Report::Resumed | Report::StartRefused)
+            Input::Qemu(Report::Listening | Report::Resumed | Report::StartRefused | Report::Unconnected)
             | Input::Told(_)
             | Input::ClientGone
             | Input::Retry => self.stay(),
@@ -300,7 +305,7 @@ impl Destination {
             ),
             Input::Destroy => self.deny(Refusal::HandingOver),
             Input::Resolve(_) => self.deny(Refusal::NotInDoubt),
-            Input::Qemu(Report::Listening | Report::Complete | Report::Failed)
+            Input::Qemu(Report::Listening | Report::Complete | Report::Failed | Report::Unconnected)
             | Input::Finish { .. }
             | Input::ClientGone
             | Input::Retry
@@ -337,7 +342,13 @@ impl Destination {
             }
             Input::Resolve(GuestIs::There) => self.decline(Why::Operator, tail),
             Input::Destroy => self.deny(Refusal::HandingOver),
-            Input::Qemu(Report::Listening | Report::Complete | Report::Failed | Report::StartRefused)
+            Input::Qemu(
+                Report::Listening
+                | Report::Complete
+                | Report::Failed
+                | Report::StartRefused
+                | Report::Unconnected,
+            )
             | Input::Finish { .. }
             | Input::ClientGone
             | Input::Told(_) => self.stay(),

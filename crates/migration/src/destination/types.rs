@@ -47,6 +47,8 @@ pub enum Report {
     StartRefused,
     /// The copy failed; QEMU may be about to exit.
     Failed,
+    /// After a Finish that says "cancelled": no source had ever connected.
+    Unconnected,
     /// The process is gone.
     Died,
 }

@@ -147,7 +147,8 @@ impl Source {
             Input::Abort => {
                 self.go(Phase::Begun { aborted: true }, [Effect::Answer(Answer::Ok(Call::Abort))])
             }
-            Input::ClientGone => self.client_gone(Stage::Idle),
+            // Peer to peer too: nobody is left to call Perform.
+            Input::ClientGone => self.keep(Why::ClientGone, Stage::Idle),
             Input::Destroy => self.keep(Why::Destroyed, Stage::Idle),
             Input::Qemu(Report::Died) => self.keep(Why::QemuDied, Stage::Idle),
             Input::Told(Word::Declined) => self.keep(Why::Declined, Stage::Idle),

@@ -122,7 +122,7 @@ impl Next<'_> {
                         w.client.running = true;
                         w.client.at = At::Confirm { called: false, cancelled: false };
                     } else {
-                        finish_failed(self.setup, &mut w, cancelled);
+                        finish_failed(&mut w, cancelled);
                     }
                     return self.push(w);
                 }
@@ -141,7 +141,7 @@ impl Next<'_> {
                     if cancelled { "client calls Confirm(cancelled)" } else { "client calls Confirm" },
                 );
                 if !w.client.source || !w.source.up || w.source.machine.is_none() {
-                    client_over(self.setup, &mut w);
+                    client_over(&mut w);
                     return self.push(w);
                 }
                 w.client.at = At::Confirm { called: true, cancelled };
@@ -277,6 +277,7 @@ impl Next<'_> {
         if !world.destination.up || world.destination.machine.is_none() {
             return;
         }
+        let broken = self.setup.broken == Some(Broken::ConnectedDeclines);
         let mut report = |told: bool, story: &'static str, note: fn(&mut World), report| {
             if !told {
                 self.begin(Kind::Heals, story);
@@ -310,6 +311,15 @@ impl Next<'_> {
                 w.destination.qemu.run_reported = true;
             },
             R::Resumed,
+        );
+        // The stream may be opened just after it was looked for.
+        let unconnected = matches!(world.source.qemu.copy, Copy::None | Copy::Active) || broken;
+        let called_off = world.client.at == (At::Finish { called: true, cancelled: true });
+        report(
+            !(qemu.alive && qemu.listening_reported && !qemu.complete_reported && called_off && unconnected),
+            "destination is told: no source has connected",
+            |_| {},
+            R::Unconnected,
         );
         let launched = world.destination.record.is_some() && !qemu.alive;
         report(
@@ -508,6 +518,12 @@ impl Next<'_> {
             w.destination.qemu.destroyed = true;
             self.feed_destination(w, destination::Input::Destroy);
         }
+        if world.client.at == (At::Perform { called: false }) {
+            self.begin(Kind::User, "client calls it off before Perform");
+            let mut w = spent.clone();
+            w.client.at = At::Finish { called: false, cancelled: true };
+            self.push(w);
+        }
         let back = matches!(world.source.record, Some(SourceStatus::Kept | SourceStatus::Settled))
             || (world.source.record.is_some() && world.source.qemu.copy == Copy::Completed);
         let mine = world.source.machine.as_ref().is_none_or(|machine| machine.standing() == Standing::Here);
@@ -534,7 +550,7 @@ impl Next<'_> {
             }
         };
         fault("source daemon dies", world.source.up, &|w| crash_source(setup, w));
-        fault("destination daemon dies", world.destination.up, &|w| crash_destination(setup, w));
+        fault("destination daemon dies", world.destination.up, &|w| crash_destination(w));
         fault("source QEMU dies", world.source.qemu.alive, &|w| {
             w.source.qemu.alive = false;
             w.source.qemu.runs = false;
@@ -545,12 +561,12 @@ impl Next<'_> {
             w.destination.qemu.starting = false;
         });
         let direct = setup.plan.coordination == Coordination::Direct;
-        fault("client dies", direct && world.client.at != At::Over, &|w| client_over(setup, w));
+        fault("client dies", direct && world.client.at != At::Over, &|w| client_over(w));
         fault(
             "client loses the destination",
             world.client.at != At::Over && world.client.destination,
             &|w| {
-                lose_destination(setup, w);
+                lose_destination(w);
                 w.destination.client_gone = true;
             },
         );
@@ -558,7 +574,7 @@ impl Next<'_> {
             "client loses the source",
             direct && world.client.at != At::Over && world.client.source,
             &|w| {
-                lose_source(setup, w);
+                lose_source(w);
                 w.source.client_gone = true;
             },
         );

@@ -166,7 +166,7 @@ impl Next<'_> {
                 if let (destination::Input::Finish { .. }, At::Finish { cancelled, .. }) =
                     (input, world.client.at)
                 {
-                    finish_failed(self.setup, &mut world, cancelled);
+                    finish_failed(&mut world, cancelled);
                 }
                 self.push(world);
             }
@@ -184,7 +184,7 @@ impl Next<'_> {
             if world.faults > 0 && (at > 0 || after_write) {
                 let mut crashed = world.clone();
                 crashed.faults -= 1;
-                crash_destination(self.setup, &mut crashed);
+                crash_destination(&mut crashed);
                 self.push_crashed("destination daemon dies", crashed);
             }
             match *effect {
@@ -224,7 +224,7 @@ impl Next<'_> {
                         world.to_source |= bit(word);
                     }
                 }
-                E::Answer(answer) => answer_from_destination(self.setup, &mut world, answer),
+                E::Answer(answer) => answer_from_destination(&mut world, answer),
                 E::Finished(_) => {}
                 E::Alarm => world.violate(Violation::Contract("the destination raised the alarm")),
             }
@@ -237,9 +237,7 @@ impl Next<'_> {
             (source::Input::Perform(_), At::Perform { called: true }) => {
                 world.client.at = At::Finish { called: false, cancelled: true };
             }
-            (source::Input::Confirm { .. }, At::Confirm { called: true, .. }) => {
-                client_over(self.setup, world)
-            }
+            (source::Input::Confirm { .. }, At::Confirm { called: true, .. }) => client_over(world),
             _ => {}
         }
     }

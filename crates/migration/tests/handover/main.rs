@@ -121,6 +121,11 @@ fn h3_a_complete_destination_does_not_decline() {
 }
 
 #[test]
+fn h3_what_has_connected_may_be_whole_unseen() {
+    fails(Broken::ConnectedDeclines, setup(DIRECT, 2, 0));
+}
+
+#[test]
 fn h4_post_copy_needs_the_source() {
     fails(Broken::PostcopyEndsEarly, setup(Plan { postcopy: true, ..DIRECT }, 0, 1));
 }

@@ -38,6 +38,8 @@ pub(crate) enum Broken {
     RunningBeforeRun,
     /// H3: a cancelled Finish makes a complete destination decline.
     CompleteDeclines,
+    /// H3: a cancelled Finish makes any destination decline that has not seen its end, though a source has connected.
+    ConnectedDeclines,
     /// H4: the source ends its QEMU on Running although post-copy still needs it.
     PostcopyEndsEarly,
     /// H5: Granted is told before the switch is certain.

@@ -1,8 +1,6 @@
 //! The program of our own: two daemons tell each other where the guest of one migration is, and `ferry` asks what only
 //! Ferry knows. A stock daemon refuses the program as unknown.
 
-use std::fmt;
-
 use ferry_xdr::{Array, Codec, DecodeError, EncodeError, Reader, Writer};
 use uuid::Uuid;
 
@@ -10,49 +8,31 @@ use super::{Cookie, DomainRef, RawUuid};
 use crate::flags::MigrateFlags;
 use crate::typed_param::TypedParam;
 
-/// The secret of a migration: 16 raw bytes, never printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RawSecret(pub [u8; 16]);
-
-impl fmt::Debug for RawSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RawSecret(..)")
-    }
-}
-
-/// 16 raw bytes, no length.
+/// So many raw bytes, no length.
 #[derive(Debug)]
-pub enum Sixteen {}
+pub enum Raw<const N: usize> {}
 
-impl Codec<[u8; 16]> for Sixteen {
-    fn encode(value: &[u8; 16], writer: &mut Writer) -> Result<(), EncodeError> {
+impl<const N: usize> Codec<[u8; N]> for Raw<N> {
+    fn encode(value: &[u8; N], writer: &mut Writer) -> Result<(), EncodeError> {
         writer.fixed(value);
         Ok(())
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<[u8; 16], DecodeError> {
-        let mut value = [0; 16];
-        value.copy_from_slice(reader.fixed(16)?);
+    fn decode(reader: &mut Reader<'_>) -> Result<[u8; N], DecodeError> {
+        let mut value = [0; N];
+        value.copy_from_slice(reader.fixed(N)?);
         Ok(value)
     }
 }
 
-impl Codec<RawSecret> for Sixteen {
-    fn encode(value: &RawSecret, writer: &mut Writer) -> Result<(), EncodeError> {
-        <Sixteen as Codec<[u8; 16]>>::encode(&value.0, writer)
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<RawSecret, DecodeError> {
-        <Sixteen as Codec<[u8; 16]>>::decode(reader).map(RawSecret)
-    }
-}
-
 calls! {
+    /// `nonce` is fresh: the answer is for this call. `proof` shows that the caller knows the migration's secret.
     HandoverTell {
-        migration: [u8; 16] as Sixteen,
-        secret: RawSecret as Sixteen,
+        migration: [u8; 16] as Raw<16>,
         host: Uuid as RawUuid,
         word: u32,
+        nonce: [u8; 16] as Raw<16>,
+        proof: [u8; 32] as Raw<32>,
         cookie: Cookie,
     } -> HandoverTellReply;
 
@@ -86,7 +66,7 @@ calls! {
 parts! {
     /// `statistics` is a JSON object.
     pub struct HistoryEntry {
-        pub migration: [u8; 16] as Sixteen,
+        pub migration: [u8; 16] as Raw<16>,
         pub domain: Uuid as RawUuid,
         pub name: String,
         pub outgoing: bool,
@@ -118,10 +98,12 @@ parts! {
         pub entries: Vec<HistoryEntry> as Array<1024>,
     }
 
-    /// Words are numbers of `ferry_migration::message`; the cookie is Perform's, beside a grant.
+    /// Words are numbers of `ferry_migration::message`; the cookie is Perform's, beside a grant. `proof` is zero from a
+    /// daemon that does not know the migration.
     pub struct HandoverTellReply {
         pub host: Uuid as RawUuid,
         pub words: Vec<u32> as Array<16>,
+        pub proof: [u8; 32] as Raw<32>,
         pub cookie: Cookie,
     }
 }

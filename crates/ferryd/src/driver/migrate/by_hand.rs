@@ -16,9 +16,9 @@ use ferry_migration::wire::{Context, Direction, NotResumable};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use tokio::time::Instant;
 
+use super::destination::any_address;
 use super::postcopy::Memory;
 use super::{Begun, Migration, Prepared, cookies};
-use crate::driver::migrate::destination::any_address;
 use crate::driver::{Driver, Reply, answer};
 use crate::listen::Client;
 use crate::refuse;
@@ -282,7 +282,7 @@ impl Driver {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { domain: &self.name, qemu_error: None }
+        Context { domain: &self.name, qemu_error: None, io_error: false }
     }
 }
 

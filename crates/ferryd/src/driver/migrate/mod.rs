@@ -57,6 +57,8 @@ pub(crate) enum MigrateRequest {
     },
     /// Source: send memory and state.
     Perform { parameters: Parameters, cookie: Vec<u8>, client: Client, reply: Reply<Vec<u8>> },
+    /// Source: a Perform of this client was refused before it came here.
+    NotPerformed { client: Client, reply: Reply<()> },
     /// Destination: start the guest, or clean up.
     Finish { parameters: Parameters, cookie: Vec<u8>, cancelled: bool, reply: Reply<Arrived> },
     /// Source: let the guest go, or keep it. `evidence` is the coordinator's own, when it is this daemon.
@@ -250,7 +252,11 @@ impl Driver {
             return Ok(true);
         }
         let migration = u128::from_be_bytes(*id.as_bytes());
-        self.host.store(move |store| Ok(!store.journal_of(migration)?.is_empty())).await
+        // The journal forgets what both sides know the end of.
+        let known = move |store: &ferry_store::Store| {
+            Ok(!store.journal_of(migration)?.is_empty() || store.is_in_history(migration)?)
+        };
+        self.host.store(known).await
     }
 
     /// Whether a migration occupies the domain.
@@ -287,6 +293,10 @@ impl Driver {
             }
             MigrateRequest::Perform { parameters, cookie, client, reply } => {
                 self.perform(parameters, cookie, client, reply).await;
+            }
+            MigrateRequest::NotPerformed { client, reply } => {
+                self.never_performed(&client).await;
+                self.answer(reply, Ok(()));
             }
             MigrateRequest::Finish { parameters, cookie, cancelled, reply } => {
                 self.finish(parameters, cookie, cancelled, reply).await;

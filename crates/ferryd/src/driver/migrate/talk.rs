@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Migration, Names, RETRY_FIRST, RETRY_LAST};
 use crate::driver::{Driver, Request, Told};
-use crate::handover::{Answer, Credentials, Line, Peer};
+use crate::handover::{self, Answer, Credentials, Line, Peer};
 
 /// The other daemon of one migration, and when to speak to it again.
 #[derive(Debug, Default)]
@@ -72,30 +72,34 @@ impl Conversation {
 impl Driver {
     /// The other daemon says something. What this side says to it is the answer.
     pub(in crate::driver) async fn told(&mut self, told: Told) -> Answer {
-        if self
-            .offered
-            .as_ref()
-            .is_some_and(|names| names.id == told.id && names.secret.matches(&told.secret))
-        {
+        let is_offered =
+            |names: &&Names| names.id == told.id && handover::is_sealed(&told.call, &names.secret);
+        if let Some(Names { secret, .. }) = self.offered.as_ref().filter(is_offered) {
+            let secret = secret.clone();
             // Begin was answered, and Perform has not opened the migration yet.
             self.offer_heard = true;
-            if told.word != Word::Declined {
-                return Answer::default();
-            }
-            // Nothing was begun, so there is nothing to keep; nobody is prepared for these names any more.
-            self.offered = None;
-            self.host.registry.strike(told.id);
-            return Answer::of(Some(Word::Settled));
+            let word = match told.word {
+                // Nothing was begun, so there is nothing to keep; nobody is prepared for these names any more.
+                Word::Declined => {
+                    self.offered = None;
+                    self.host.registry.strike(told.id);
+                    Some(Word::Settled)
+                }
+                _ => None,
+            };
+            return Answer::of(word).known_by(&secret);
         }
         let Some(at) = self.place_of(told.id) else { return Answer::of(told.word.of_stranger()) };
-        let authentic = self.at(at).is_some_and(|migration| {
-            migration.names().is_some_and(|names| names.secret.matches(&told.secret))
-                && migration.conversation().peer.as_ref().is_none_or(|peer| peer.host == told.host)
+        let secret = self.at(at).and_then(|migration| {
+            let secret = &migration.names()?.secret;
+            let peer = migration.conversation().peer.as_ref();
+            let is_peers = peer.is_none_or(|peer| peer.host == told.call.host);
+            (is_peers && handover::is_sealed(&told.call, secret)).then(|| secret.clone())
         });
-        if !authentic {
-            tracing::warn!(domain = %self.name, from = %told.host, "somebody without the secret speaks of a migration");
+        let Some(secret) = secret else {
+            tracing::warn!(domain = %self.name, from = %told.call.host, "somebody without the secret speaks of a migration");
             return Answer::of(told.word.of_stranger());
-        }
+        };
         self.bring_forward(at);
         let mut silence = Duration::ZERO;
         if let Some(migration) = &mut self.migration {
@@ -104,8 +108,8 @@ impl Driver {
             silence = conversation.told.replace(Instant::now()).map_or(silence, |last| last.elapsed());
         }
         self.end_silence(silence, false).await;
-        if told.word == Word::Granted && !told.cookie.is_empty() {
-            self.take_delivery(&told.cookie);
+        if told.word == Word::Granted && !told.call.cookie.0.is_empty() {
+            self.take_delivery(&told.call.cookie.0);
         }
         self.answering = Some(Vec::new());
         self.drive_told(told.word).await;
@@ -116,7 +120,7 @@ impl Driver {
         // Whoever starts on a grant may never see Finish, and its cookie.
         let cookie = if words.contains(&Word::Granted) { self.grant_cookie() } else { Vec::new() };
         self.send_back(at);
-        Answer { words, cookie, ..Answer::default() }
+        Answer { words, cookie, ..Answer::default() }.known_by(&secret)
     }
 
     /// What the other daemon answered to `said`.

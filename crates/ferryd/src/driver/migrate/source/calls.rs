@@ -113,7 +113,7 @@ impl Driver {
     }
 
     /// A Perform is refused before it could begin: that ends what its caller's Begin has opened, for no Confirm follows.
-    async fn never_performed(&mut self, client: &Client) {
+    pub(in crate::driver) async fn never_performed(&mut self, client: &Client) {
         if let Some(Migration::Out(outgoing)) = &self.migration
             && outgoing.client == Some(client.id())
             && outgoing.machine.expects_perform()

@@ -3,6 +3,11 @@
 //! ```text
 //!   calls, QMP events, journal results --Input--> Destination::step --Effect--> QEMU, journal, answers
 //! ```
+//!
+//! [`listen`] has QEMU wait for the source, [`offline`] is for a definition without a guest.
+
+mod listen;
+mod offline;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,28 +21,26 @@ use ferry_migration::message::Word;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
 use ferry_migration::stats::JobStats;
-use ferry_migration::uri::{self, Listen};
 use ferry_migration::wire::Context;
 use ferry_migration::{MigrationId, Peer, Standing};
-use ferry_qmp::commands::migration::{
-    CapabilityState, MigrateIncoming, MigrateSetCapabilities, MigrationCapability, MigrationStatus,
-};
+use ferry_qmp::commands::migration::MigrationStatus;
+use ferry_qmp::commands::progress::QueryMigrate;
 use ferry_qmp::commands::run::{Cont, QueryStatus, RunState};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::{DefinedDetail, LifecycleEvent, PausedReason, SuspendedDetail};
 use tokio::time::Instant;
 
+pub(super) use listen::any_address;
+
 use super::postcopy::Memory;
-use super::{
-    Arrived, Conversation, DOUBT_AFTER, Migration, Names, Offline, Pending, Prepared, Rest, cookies,
-};
-use crate::driver::guest::{Ending, Guest};
+use super::{Arrived, Conversation, DOUBT_AFTER, Migration, Names, Pending, Prepared, Rest, cookies};
+use crate::driver::guest::Ending;
 use crate::driver::{Driver, Reply, Request, answer, now_ms};
 use crate::fault;
 use crate::host::Port;
 use crate::listen::Client;
-use crate::perform::launch::{self, Purpose};
+use crate::perform::launch;
 use crate::perform::words::{Words, is_end_of_stream};
 use crate::refuse;
 
@@ -197,6 +200,18 @@ impl Driver {
         incoming.deadline = Some(Instant::now() + PATIENCE);
         let input = Input::Finish { cancelled, evidence: delivery.evidence };
         self.call_destination(input).await;
+        if cancelled && self.is_unconnected().await {
+            self.drive_destination(Input::Qemu(Report::Unconnected)).await;
+        }
+    }
+
+    /// Whether QEMU says that no source has ever connected.
+    async fn is_unconnected(&self) -> bool {
+        let copy = self.execute(&QueryMigrate).await;
+        self.holds_its_guest()
+            && copy.is_ok_and(|copy| {
+                matches!(copy.status, None | Some(MigrationStatus::None | MigrationStatus::Setup))
+            })
     }
 
     /// The cookie that came beside a grant.
@@ -438,80 +453,6 @@ impl Driver {
         }
     }
 
-    /// Starts QEMU and has it listen where the source will connect.
-    async fn launch_incoming(&mut self) -> Result<(), Error> {
-        let Some(Migration::In(incoming)) = &mut self.migration else { return Ok(()) };
-        let Some(definition) = incoming.definition.take() else {
-            return Err(refuse::internal("the guest was launched before"));
-        };
-        let launch_id = incoming.launch_id.clone();
-        let postcopy = incoming.parameters.flags.contains(MigrateFlags::POSTCOPY);
-        let uri = incoming.parameters.data_uri()?;
-        let listen = Listen::plan(uri.as_ref(), incoming.parameters.listen_address.as_deref())?;
-        let id = self.host.registry.next_id();
-        let launched =
-            Box::pin(launch::launch(&self.host, definition, id, launch_id, Purpose::Incoming)).await?;
-        self.guest = Some(Guest::of_launch(id, launched, None));
-        self.happen(Happening::LaunchedIncoming);
-        // From here on a restarted daemon knows the process.
-        self.record_guest().await?;
-        let switched = [
-            (MigrationCapability::Events, true),
-            (MigrationCapability::LateBlockActivate, true),
-            (MigrationCapability::ReturnPath, true),
-            (MigrationCapability::PostcopyRam, postcopy),
-        ];
-        let capabilities = switched.map(|(capability, state)| CapabilityState { capability, state }).to_vec();
-        let monitor = self.running()?.monitor.clone();
-        monitor.execute(&MigrateSetCapabilities { capabilities }).await.map_err(refuse::monitor)?;
-        let (listening, port) = self.listen_for_source(&listen).await?;
-        fault::point!("listening");
-        if let Some(words) = self.guest.as_mut().and_then(|guest| guest.words.as_mut()) {
-            words.pass_by();
-        }
-        let number = port.as_ref().map_or(0, Port::number);
-        let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
-        if let Some(Migration::In(incoming)) = &mut self.migration {
-            incoming.uri =
-                uri::uri_out(incoming.parameters.migrate_uri.as_deref(), uri.as_ref(), &host, number);
-            incoming.rest.uri = Some(listening);
-            incoming.port = port;
-        }
-        Ok(())
-    }
-
-    /// Has QEMU listen; a port of the pool that another program holds is passed over.
-    /// Gives where it listens, and the port to be kept for it.
-    async fn listen_for_source(&self, listen: &Listen) -> Result<(String, Option<Port>), Error> {
-        let monitor = self.running()?.monitor.clone();
-        let any = self.host.config.migration_address.as_deref().unwrap_or(any_address());
-        let (fixed, address) = match listen {
-            Listen::Tcp { port, address } => (port.is_some(), address.as_deref().unwrap_or(any)),
-            Listen::Unix { .. } => (true, any),
-        };
-        if fixed {
-            let uri = listen.qemu_incoming(any, 0);
-            let incoming = MigrateIncoming::at(uri.clone());
-            return monitor.execute(&incoming).await.map(|_| (uri, None)).map_err(refuse::monitor);
-        }
-        let mut at_least = 0;
-        loop {
-            let port = self.host.ports.take(at_least)?;
-            if port.is_occupied(address) {
-                at_least = port.number().saturating_add(1);
-                continue;
-            }
-            let uri = listen.qemu_incoming(any, port.number());
-            match monitor.execute(&MigrateIncoming::at(uri.clone())).await {
-                Ok(_) => return Ok((uri, Some(port))),
-                Err(error) if error.refusal().is_some_and(|text| text.contains("Address already in use")) => {
-                    at_least = port.number().saturating_add(1);
-                }
-                Err(error) => return Err(refuse::monitor(error)),
-            }
-        }
-    }
-
     /// Whether QEMU lives and has the whole state, asked now.
     async fn prove_alive(&self) -> Report {
         let Some(guest) = &self.guest else { return Report::Died };
@@ -676,39 +617,6 @@ impl Driver {
         }
     }
 
-    fn prepare_offline(
-        &mut self,
-        parameters: &Parameters,
-        definition: Domain,
-        source_name: String,
-        names: Option<Names>,
-        client: &Client,
-    ) -> Result<Prepared, Error> {
-        let uri = parameters.data_uri()?;
-        let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
-        let port = *self.host.config.migration_ports().start();
-        let uri = uri::uri_out(parameters.migrate_uri.as_deref(), uri.as_ref(), &host, port);
-        let cookie = cookies::prepared(self, &source_name, names.as_ref(), true);
-        self.watch(client.clone());
-        self.offline = Some(Offline { definition, source_name, client: client.id() });
-        Ok(Prepared { cookie, uri })
-    }
-
-    async fn finish_offline(&mut self, cancelled: bool) -> Result<Arrived, Error> {
-        let Some(Offline { mut definition, source_name, .. }) = self.offline.take() else {
-            return Err(self.nothing_to_finish(cancelled));
-        };
-        if cancelled {
-            return Err(self.arriving_context().cleaned_up());
-        }
-        let detail = if self.config.is_some() { DefinedDetail::UPDATED } else { DefinedDetail::ADDED };
-        definition.name.clone_from(&self.name);
-        self.keep(definition).await?;
-        self.emit_lifecycle(LifecycleEvent::DEFINED, detail.0);
-        let domain = self.published.borrow().reference();
-        Ok(Arrived { domain, cookie: cookies::arrived_offline(self, &source_name) })
-    }
-
     /// What the texts of errors need.
     fn arriving_context(&self) -> Context<'_> {
         let words = match &self.migration {
@@ -789,9 +697,4 @@ impl Incoming {
             self.stats = stats.map(|stats| stats.received(now_ms()));
         }
     }
-}
-
-/// The wildcard on which to listen: IPv6's takes IPv4 too, where the host has IPv6.
-pub(super) fn any_address() -> &'static str {
-    if std::path::Path::new("/proc/net/if_inet6").exists() { "::" } else { "0.0.0.0" }
 }
