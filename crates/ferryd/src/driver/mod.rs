@@ -43,6 +43,7 @@ use uuid::Uuid;
 use crate::events::DomainEvent;
 use crate::handover::Peer;
 use crate::host::Host;
+use crate::perform::storage::Surveyor;
 
 pub(crate) use guest::Guest;
 pub(crate) use request::{DomainHandle, Leaving, Reply, Request, Told, WhichJob};
@@ -67,6 +68,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         guest: None,
         unplugs: Vec::new(),
         silent: None,
+        surveyor: Surveyor::default(),
         migration: None,
         settling: Vec::new(),
         waiting: None,
@@ -104,6 +106,7 @@ pub(crate) struct Driver {
     unplugs: Vec<devices::Unplug>,
     /// A QEMU that was found alive and does not answer.
     silent: Option<adopt::Silent>,
+    surveyor: Surveyor,
     migration: Option<migrate::Migration>,
     /// Earlier ones that have ended here, and whose end the other side has not acknowledged.
     settling: Vec<migrate::Migration>,

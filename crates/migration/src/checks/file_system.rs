@@ -64,11 +64,13 @@ impl Sharing {
     }
 }
 
-/// The type of the file system with this device number (`MAJOR:MINOR`), from the text of mountinfo.
-pub fn kind_of_device<'a>(mountinfo: &'a str, device: &str) -> Option<&'a str> {
-    mountinfo.lines().rev().find_map(|line| {
+/// The type of the file system of the mount with this number, from the text of mountinfo. Not by device number: those of btrfs'
+/// subvolumes and of an overlay's files stand in no line.
+pub fn kind_of_mount(mountinfo: &str, mount: u64) -> Option<&str> {
+    mountinfo.lines().find_map(|line| {
         let (front, back) = line.split_once(" - ")?;
-        (front.split(' ').nth(2)? == device).then(|| back.split(' ').next())?
+        let number: u64 = front.split(' ').next()?.parse().ok()?;
+        (number == mount).then(|| back.split(' ').next())?
     })
 }
 
@@ -112,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn the_type_is_found_by_the_device_and_the_last_mount_counts() {
+    fn the_type_is_found_by_the_number_of_the_mount() {
         let text = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
                     36 22 0:31 / /mnt/a\\040b rw - fuse.glusterfs server:/vol rw\n\
-                    37 22 0:32 / /n rw,x master:1 shared:2 - nfs4 192.0.2.1:/n rw\n";
-        assert_eq!(kind_of_device(text, "254:0"), Some("ext4"));
-        assert_eq!(kind_of_device(text, "0:31"), Some("fuse.glusterfs"));
-        assert_eq!(kind_of_device(text, "0:32"), Some("nfs4"));
-        assert_eq!(kind_of_device(text, "0:3"), None);
-        assert_eq!(kind_of_device("nonsense\n - \n", "0:3"), None);
+                    37 22 0:31 / /n rw,x master:1 shared:2 - nfs4 192.0.2.1:/n rw\n";
+        assert_eq!(kind_of_mount(text, 22), Some("ext4"));
+        assert_eq!(kind_of_mount(text, 36), Some("fuse.glusterfs"));
+        assert_eq!(kind_of_mount(text, 37), Some("nfs4"));
+        assert_eq!(kind_of_mount(text, 1), None);
+        assert_eq!(kind_of_mount("nonsense\n - \n", 3), None);
     }
 }

@@ -7,6 +7,7 @@
 //! | empty, read-only, or copied by this migration | yes |
 //! | on the network | yes |
 //! | on a local NVMe controller | no: nobody else sees it |
+//! | a file on a file system that does not answer | no: nobody can tell |
 //! | a file on a file system of this host alone | no: nobody else sees it |
 //! | a file on a clustered file system | yes, with every cache mode |
 //! | a file on another shared file system, a block device | if nothing stale can stay in a cache |
@@ -27,6 +28,9 @@ pub const NOT_SHARED: &str = "Migration without shared storage is unsafe";
 /// Stock's text for what a cache may keep.
 pub const CACHED: &str =
     "Migration may lead to data corruption if disks use cache other than none or directsync";
+
+/// Ours, for what cannot be looked at: stock waits for it without an end.
+pub const SILENT: &str = "the file system of a disk does not answer";
 
 /// One disk of the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Source {
 pub enum Place {
     /// A file.
     File(FileSystem),
+    /// A file whose file system does not say what it is: its server is gone, or the way there.
+    Silent,
     /// A block device.
     Device,
     /// A controller of this host, driven by QEMU.
@@ -97,6 +103,12 @@ impl Disk {
                 ),
                 remedy: "put the image on storage that both hosts share; if they do share it, name its tree in \
                          `shared_filesystems` of ferryd.toml; or say --unsafe and answer for it yourself",
+            }),
+            Place::Silent => Some(Finding {
+                severity: Severity::Refusal,
+                code: ErrorCode::MIGRATE_UNSAFE,
+                text: format!("{SILENT} (disk {target}: {name})"),
+                remedy: "see to the file server and to the network that leads there, and ask again",
             }),
             Place::Nvme => Some(Finding {
                 severity: Severity::Refusal,
@@ -191,6 +203,12 @@ mod tests {
         assert!(is_safe(&cached(file("gfs2", Sharing::Clustered)), false));
         assert!(is_safe(&cached(Place::Network), false));
         assert!(texts(&cached(Place::Nvme), true)[0].starts_with(NOT_SHARED));
+    }
+
+    #[test]
+    fn what_does_not_answer_is_unsafe_whatever_its_cache() {
+        let none = Disk { cache: Some(CacheMode::None), ..disk(Place::Silent) };
+        assert_eq!(texts(&none, true), [format!("{SILENT} (disk vda: /images/a)")]);
     }
 
     #[test]

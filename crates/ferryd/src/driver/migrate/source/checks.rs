@@ -3,6 +3,8 @@
 //! The rules are `ferry_migration::checks`'s. Called for Begin and once more for Perform, which may come much later,
 //! or alone; and for a plan, which begins nothing.
 
+use std::sync::Arc;
+
 use ferry_domain::State;
 use ferry_migration::checks::{self, Ask, Finding, allowed, safe};
 use ferry_migration::params::Request as Parameters;
@@ -13,12 +15,11 @@ use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::PausedReason;
 
 use crate::driver::{Driver, Leaving};
-use crate::perform::storage;
 use crate::refuse;
 
 impl Driver {
     /// Refuses a migration with these flags if anything stands in its way, and names all of it.
-    pub(in crate::driver) async fn check_leaving(&self, flags: MigrateFlags) -> Result<(), Error> {
+    pub(in crate::driver) async fn check_leaving(&mut self, flags: MigrateFlags) -> Result<(), Error> {
         let found = self.obstacles(Ask::of(flags)).await?;
         for Finding { text, remedy, .. } in &found {
             tracing::info!(domain = %self.name, finding = text, remedy, "the guest may not leave");
@@ -45,17 +46,14 @@ impl Driver {
     }
 
     /// Everything that stands in the way. An error means that QEMU could not be asked.
-    async fn obstacles(&self, ask: Ask) -> Result<Vec<Finding>, Error> {
-        let Some(domain) = self.guest.as_ref().map(|guest| &guest.domain).or(self.config.as_ref()) else {
-            return Ok(Vec::new());
-        };
-        let mut found = allowed::findings(domain, &self.facts(ask).await?, ask);
+    async fn obstacles(&mut self, ask: Ask) -> Result<Vec<Finding>, Error> {
+        let domain = self.guest.as_ref().map(|guest| &guest.domain).or(self.config.as_ref());
+        let Some(domain) = domain.map(Arc::clone) else { return Ok(Vec::new()) };
+        let mut found = allowed::findings(&domain, &self.facts(ask).await?, ask);
         if ask.trust_disks || ask.offline {
             return Ok(found);
         }
-        let (disks, declared) = (domain.devices.disks.clone(), self.host.config.shared_filesystems.clone());
-        let surveyed = tokio::task::spawn_blocking(move || storage::survey(&disks, &declared)).await;
-        let disks = surveyed.map_err(|_| refuse::internal("the daemon is stopping"))?;
+        let disks = self.surveyor.survey(&domain.devices.disks, &self.host.config.shared_filesystems).await;
         let drops_cache = self.guest.as_ref().is_some_and(|guest| guest.capabilities.drops_cache());
         found.extend(safe::findings(&disks, drops_cache || !self.host.config.check_disk_cache));
         Ok(found)
