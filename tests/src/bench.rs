@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use ferry_testkit::cache::Cache;
 use ferry_testkit::guest::{Boot, Domain, LinuxImage, Port, Work};
 use ferry_testkit::serial::Serial;
-use ferry_testkit::tools::EMULATOR;
+use ferry_testkit::tools::{EMULATOR, Tools};
 use ferry_testkit::virsh::Virsh;
 
 use crate::{BOOT, Pair, SOON};
@@ -44,10 +44,15 @@ pub struct Bench {
 impl Bench {
     /// A boot sector, which is up at once and lets go of nothing.
     pub fn sector() -> Bench {
+        Self::sector_with(|domain| domain)
+    }
+
+    /// The same with more in its definition.
+    pub fn sector_with(more: impl FnOnce(Domain) -> Domain) -> Bench {
         let pair = Pair::new(&Pair::distribution()).expect("two hosts");
         let (domain, serial) = pair.sector("vm").expect("a guest");
         // QEMU itself, which gives a guest exactly the memory that it is told to.
-        let domain = domain.device(DEVICES).emulator(pair.host(0).tool(EMULATOR));
+        let domain = more(domain.device(DEVICES)).emulator(pair.host(0).tool(EMULATOR));
         let xml = pair.write("vm", &domain).expect("its definition");
         pair.virsh(0).define_and_start("vm", &xml).expect("a start");
         serial.wait_beats(50, SOON).expect("beats");
@@ -56,13 +61,18 @@ impl Bench {
 
     /// Linux, which serves its devices.
     pub fn linux() -> Bench {
-        let pair = Pair::new(&Pair::distribution()).expect("two hosts");
+        Self::linux_with(&Pair::distribution(), |domain| domain)
+    }
+
+    /// The same with other programs, and more in its definition.
+    pub fn linux_with(tools: &Tools, more: impl FnOnce(Domain) -> Domain) -> Bench {
+        let pair = Pair::new(tools).expect("two hosts");
         let (log, serial) = pair.listen("vm").expect("an ear");
         let image = LinuxImage::ready(&Cache::open().expect("the cache")).expect("a Linux guest");
         let work = Work { disk_mib: 0, ..Work::default() };
         let domain = Domain::new("vm", Boot::Linux(image, work), Port::File(log));
         let bridge = if pair.host(0).is_isolated() { domain.bridge("br0") } else { domain };
-        pair.start("vm", bridge.device(DEVICES)).expect("a start");
+        pair.start("vm", more(bridge.device(DEVICES))).expect("a start");
         serial.wait_ready(BOOT).expect("Linux");
         Bench { pair, serial }
     }

@@ -5,6 +5,7 @@
 mod devices;
 mod firmware;
 mod memory;
+mod memory_devices;
 mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
     name(&domain.name)?;
     vcpus(domain)?;
     memory::check(domain)?;
+    memory_devices::check(domain)?;
     threads::check(domain)?;
     firmware::check(domain)?;
     disks(&domain.devices.disks)?;

@@ -2,6 +2,7 @@
 
 use crate::disk::Disk;
 use crate::interface::Interface;
+use crate::memory_device::MemoryDevice;
 use crate::model::{Refusal, read};
 use crate::reader::{read_document, shorten};
 use crate::{Element, ParseError};
@@ -13,12 +14,14 @@ pub enum Device {
     Disk(Box<Disk>),
     /// A network card.
     Interface(Box<Interface>),
+    /// Memory.
+    Memory(Box<MemoryDevice>),
     /// A kind of device, by the name of its element, that only a whole definition can bring or take.
     Other(String),
 }
 
 /// The elements that are devices in some definition.
-const OTHERS: [&str; 27] = [
+const OTHERS: [&str; 26] = [
     "audio",
     "channel",
     "console",
@@ -32,7 +35,6 @@ const OTHERS: [&str; 27] = [
     "iommu",
     "lease",
     "memballoon",
-    "memory",
     "panic",
     "parallel",
     "pstore",
@@ -60,6 +62,7 @@ impl Device {
         match element.name.as_str() {
             "disk" => model(&element, unmodelled).map(|disk| Self::Disk(Box::new(disk))),
             "interface" => model(&element, unmodelled).map(|card| Self::Interface(Box::new(card))),
+            "memory" => model(&element, unmodelled).map(|memory| Self::Memory(Box::new(memory))),
             other if OTHERS.contains(&other) => Ok(Self::Other(other.to_owned())),
             other => Err(ParseError::Unsupported(format!("unknown device type '{}'", shorten(other)))),
         }
@@ -93,6 +96,8 @@ mod tests {
         };
         assert_eq!((disk.target.dev.as_str(), disk.source.path()), ("vdb", Some("/x")));
         assert!(matches!(Device::parse("<interface type='user'/>"), Ok(Device::Interface(_))));
+        let memory = "<memory model='dimm'><target><size>9</size></target></memory>";
+        assert!(matches!(Device::parse(memory), Ok(Device::Memory(_))));
         assert_eq!(Device::parse("<rng model='virtio'/>").unwrap(), Device::Other("rng".to_owned()));
     }
 

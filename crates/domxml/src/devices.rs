@@ -8,6 +8,7 @@ use crate::disk::Disk;
 use crate::display::{Audio, Graphics, Video};
 use crate::input_device::InputDevice;
 use crate::interface::Interface;
+use crate::memory_device::MemoryDevice;
 use crate::misc::{MemBalloon, Rng, Watchdog};
 use crate::model::element;
 use crate::small_devices::{Panic, Pstore, Vsock};
@@ -49,6 +50,8 @@ element! {
         rngs: Vec<Rng> => Child("rng"),
         /// Tell that the guest's system has crashed.
         panics: Vec<Panic> => Child("panic"),
+        /// Memory that can be plugged in.
+        memories: Vec<MemoryDevice> => Child("memory"),
         /// Sockets between guest and host.
         vsock: Option<Vsock> => Child("vsock"),
         /// Keeps what the guest said before it crashed.
@@ -63,6 +66,12 @@ element! {
 }
 
 impl Devices {
+    /// KiB of all memory devices together.
+    pub fn memory_kib(&self) -> u64 {
+        let sizes = self.memories.iter().map(|memory| memory.target.size.kib);
+        sizes.fold(0, u64::saturating_add)
+    }
+
     /// Brings disks and controllers into the order that stock keeps them in: those of one bus or type
     /// together, where the first of them stands, ascending. Node numbers and addresses follow this order.
     pub fn arrange(&mut self) {

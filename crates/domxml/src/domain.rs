@@ -220,6 +220,14 @@ impl Domain {
         self.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(&[][..], |numa| &numa.cells)
     }
 
+    /// KiB that the guest has without its memory devices. What `<memory>` says is all of it.
+    pub fn memory_at_boot_kib(&self) -> u64 {
+        match self.cells() {
+            [] => self.memory.kib.saturating_sub(self.devices.memory_kib()),
+            cells => cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.kib)),
+        }
+    }
+
     /// Numbers of the threads for disks: those that are listed, then the lowest free ones up to the count.
     pub fn iothread_numbers(&self) -> Vec<u32> {
         let listed = self.iothread_ids.iter().flat_map(|ids| &ids.threads).map(|thread| thread.id);

@@ -50,6 +50,9 @@ impl Devices {
             forget_terminal(&mut channel.source);
             forget_own_socket(&mut channel.source, channel.target.name.as_deref());
         }
+        for memory in &mut self.memories {
+            memory.target.current = None;
+        }
         for graphics in &mut self.graphics {
             match graphics {
                 Graphics::Vnc(vnc) => vnc.forget_live(),
@@ -89,6 +92,7 @@ impl Devices {
         infos.extend(self.memballoon.iter_mut().map(|device| &mut device.info));
         infos.extend(self.rngs.iter_mut().map(|device| &mut device.info));
         infos.extend(self.panics.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.memories.iter_mut().map(|device| &mut device.info));
         infos.extend(self.vsock.iter_mut().map(|device| &mut device.info));
         infos.extend(self.pstore.iter_mut().map(|device| &mut device.info));
         infos

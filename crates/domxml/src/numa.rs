@@ -1,7 +1,7 @@
 //! `<numa>` of a CPU and `<numatune>`: the guest's memory cells, and where on the host they lie.
 
 use crate::memory::{CpuSet, Unit, size_of};
-use crate::model::{Attr, Child, Input, Model, Output, Refusal, Rest, element, values};
+use crate::model::{Attr, Child, Input, Model, Output, Refusal, Rest, YesNo, element, values};
 
 element! {
     /// `<numa>`: the guest's memory cells.
@@ -23,6 +23,8 @@ pub struct NumaCell {
     pub kib: u64,
     /// Whether the memory is shared with other processes of the host.
     pub mem_access: Option<MemoryAccess>,
+    /// Whether what a file held is thrown away when QEMU ends. `None`: as all memory.
+    pub discard: Option<YesNo>,
     /// How far it is to which cell.
     pub distances: Option<Distances>,
     /// What is written here and not modelled above.
@@ -70,6 +72,7 @@ impl Model for NumaCell {
             cpus: Attr::take(input, "cpus")?,
             kib: size_of(&text, unit).ok_or_else(|| input.invalid_attribute("memory", &text))?,
             mem_access: Attr::take(input, "memAccess")?,
+            discard: Attr::take(input, "discard")?,
             distances: Child::take(input, "distances")?,
             rest: input.rest(),
         })
@@ -81,6 +84,7 @@ impl Model for NumaCell {
         out.attribute("memory", &self.kib);
         out.attribute("unit", &Unit::Kib);
         out.optional("memAccess", &self.mem_access);
+        out.optional("discard", &self.discard);
         Child::put(&self.distances, out, "distances");
         out.rest(&self.rest);
     }

@@ -9,8 +9,8 @@ use std::fmt;
 use crate::model::{Output, Piece};
 use crate::reader::shorten;
 use crate::{
-    BackingStore, Disk, Domain, Element, FormatOptions, Location, MemoryAccess, MemorySourceType, Node,
-    NumaCell, PlaceMode, SmbiosMode, Source, Tray, VcpuPlacement,
+    BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, PlaceMode, SmbiosMode, Source, Tray,
+    VcpuPlacement,
 };
 
 /// What stands in the way. On the wire: code 67, `unsupported configuration: …`.
@@ -134,29 +134,7 @@ const REFUSED_MEMORY: &[RefusedMemory] = &[
             cells.iter().any(|cell| cell.mode == PlaceMode::Restrictive)
         },
     },
-    RefusedMemory {
-        path: "memoryBacking/access",
-        reason: "shared memory needs <source type='memfd'/>",
-        is_there: |domain| {
-            let backing = domain.memory_backing.as_ref();
-            let is_shared = backing.and_then(|backing| backing.access) == Some(MemoryAccess::Shared);
-            is_shared && !is_memfd(domain)
-        },
-    },
-    RefusedMemory {
-        path: "cpu/numa/cell/@memAccess",
-        reason: "shared memory needs <source type='memfd'/> in <memoryBacking>",
-        is_there: |domain| {
-            let is_shared = |cell: &NumaCell| cell.mem_access == Some(MemoryAccess::Shared);
-            domain.cells().iter().any(is_shared) && !is_memfd(domain)
-        },
-    },
 ];
-
-fn is_memfd(domain: &Domain) -> bool {
-    let backing = domain.memory_backing.as_ref();
-    backing.and_then(|backing| backing.source) == Some(MemorySourceType::Memfd)
-}
 
 /// What the model knows and we refuse all the same.
 fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {

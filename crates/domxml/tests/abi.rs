@@ -80,6 +80,10 @@ const SOURCE: &str = "
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
     <sound model='ich6'/>
     <panic model='isa'/>
+    <memory model='dimm'>
+      <target><size unit='KiB'>16384</size><node>0</node></target>
+      <address type='dimm' slot='0' base='0x100000000'/>
+    </memory>
     <vsock model='virtio'><cid auto='no' address='4'/></vsock>
     <pstore backend='acpi-erst'><path>/srv/p</path><size unit='KiB'>8</size></pstore>
   </devices>
@@ -132,6 +136,26 @@ const NOTICED: &[(&str, &str, &str)] = &[
         "<maxMemory slots='2' unit='KiB'>262144</maxMemory>",
         "<maxMemory slots='3' unit='KiB'>262144</maxMemory>",
         "Target domain maximum memory 262144 in 3 slots does not match source 262144 in 2 slots",
+    ),
+    (
+        "<memory model='dimm'>",
+        "<memory model='nvdimm'><source><path>/nv</path></source>",
+        "Target memory device model 'nvdimm' does not match source 'dimm'",
+    ),
+    (
+        "<size unit='KiB'>16384</size>",
+        "<size unit='KiB'>32768</size>",
+        "Target memory device size '32768' does not match source '16384'",
+    ),
+    (
+        "slot='0' base='0x100000000'",
+        "slot='1' base='0x100000000'",
+        "Target device dimm address 1:0x100000000 does not match source 0:0x100000000",
+    ),
+    (
+        "slot='0' base='0x100000000'",
+        "slot='0'",
+        "Target memory device address '0x0' does not match source '0x100000000'",
     ),
     (
         "cache='none' queues='2'",
@@ -360,6 +384,7 @@ const NOT_NOTICED: &[(&str, &str)] = &[
     ("port='5901' autoport='no' listen='127.0.0.1'", "autoport='yes' listen='0.0.0.0'"),
     ("'i6300esb' action='reset'", "'i6300esb' action='poweroff'"),
     ("<stats period='5'/>", ""),
+    ("<memory model='dimm'>", "<memory model='dimm' access='shared'><source><nodemask>0</nodemask></source>"),
     ("/dev/urandom", "/dev/hwrng"),
     ("<boot dev='hd'/>", "<boot dev='network'/>"),
     ("<memballoon", "<!-- a comment --><memballoon"),

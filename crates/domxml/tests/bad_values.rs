@@ -162,14 +162,9 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
         "XML error: 'value 5' is invalid for 'sibling id 0' under NUMA 'cell id 1'",
     ),
     (
-        "<cpu><numa><cell memory='9' memAccess='shared'/></numa></cpu>",
+        "<cpu><numa><cell memory='9' discard='x'/></numa></cpu>",
         67,
-        "unsupported configuration: element 'cpu/numa/cell/@memAccess': shared memory needs <source type='memfd'/> in <memoryBacking>",
-    ),
-    (
-        "<cpu><numa><cell memory='9' discard='yes'/></numa></cpu>",
-        67,
-        "unsupported configuration: attribute 'cpu/numa/cell/@discard' with value 'yes'",
+        "unsupported configuration: attribute 'cpu/numa/cell/@discard' with value 'x'",
     ),
     (
         "<maxMemory slots='0' unit='GiB'>4</maxMemory>",
@@ -185,11 +180,6 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
         "<maxMemory slots='1'>4</maxMemory>",
         27,
         "XML error: maximum memory size must be equal or greater than the actual memory size",
-    ),
-    (
-        "<maxMemory slots='2' unit='GiB'>4</maxMemory>",
-        67,
-        "unsupported configuration: At least one numa node has to be configured when enabling memory hotplug",
     ),
     (
         "<numatune><memnode cellid='0' mode='strict' nodeset='0'/></numatune>",
@@ -222,24 +212,59 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
         "unsupported configuration: element 'numatune/memory/@mode': mode 'restrictive' needs a control group, and none is made",
     ),
     (
-        "<memoryBacking><hugepages/></memoryBacking>",
+        "<memoryBacking><hugepages/><source type='anonymous'/></memoryBacking>",
         67,
-        "unsupported configuration: element 'memoryBacking/hugepages': <hugepages>",
+        "unsupported configuration: hugepages are not allowed with anonymous memory source",
     ),
     (
-        "<memoryBacking><locked/></memoryBacking>",
+        "<memoryBacking><hugepages/><allocation mode='ondemand'/></memoryBacking>",
         67,
-        "unsupported configuration: element 'memoryBacking/locked': <locked>",
+        "unsupported configuration: hugepages are not allowed with memory allocation ondemand",
     ),
     (
-        "<memoryBacking><source type='file'/></memoryBacking>",
-        67,
-        "unsupported configuration: element 'memoryBacking/source': <source type='file'>",
+        "<memoryBacking><hugepages><page nodeset='0'/></hugepages></memoryBacking>",
+        27,
+        "XML error: Missing required attribute 'size' in element 'page'",
     ),
     (
-        "<memoryBacking><access mode='shared'/></memoryBacking>",
+        "<memoryBacking><hugepages><page size='0'/></hugepages></memoryBacking>",
+        35,
+        "hugepage size can't be zero",
+    ),
+    (
+        "<memoryBacking><hugepages><page size='2' unit='x'/></hugepages></memoryBacking>",
+        27,
+        "XML error: Invalid value for attribute 'unit' in element 'page': 'x'.",
+    ),
+    (
+        "<memoryBacking><hugepages><page size='2048' nodeset='1'/></hugepages></memoryBacking>",
+        35,
+        "hugepages: node 1 not found",
+    ),
+    (
+        "<memoryBacking><hugepages><page size='2048'/><page size='1048576'/></hugepages></memoryBacking>",
+        35,
+        "two master hugepages detected: 1048576 and 2048",
+    ),
+    (
+        "<memoryBacking><hugepages><page size='2048' nodeset='0'/><page size='4' nodeset='0'/></hugepages></memoryBacking>",
+        35,
+        "nodeset attribute of hugepages of sizes 4 and 2048 intersect",
+    ),
+    (
+        "<memoryBacking><source type='tape'/></memoryBacking>",
         67,
-        "unsupported configuration: element 'memoryBacking/access': shared memory needs <source type='memfd'/>",
+        "unsupported configuration: element 'memoryBacking/source': <source type='tape'>",
+    ),
+    (
+        "<memoryBacking><access mode='x'/></memoryBacking>",
+        67,
+        "unsupported configuration: element 'memoryBacking/access': <access mode='x'>",
+    ),
+    (
+        "<memoryBacking><allocation mode='x'/></memoryBacking>",
+        67,
+        "unsupported configuration: attribute 'memoryBacking/allocation/@mode' with value 'x'",
     ),
     (
         "<memoryBacking><allocation threads='x'/></memoryBacking>",
@@ -261,6 +286,11 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
 
 /// What stands among the devices.
 const DEVICES: &[(&str, u32, &str)] = &[
+    (
+        "<memory model='dimm'><target><size>9</size><node>0</node></target></memory>",
+        67,
+        "unsupported configuration: cannot use/hotplug a memory device when domain 'maxMemory' is not defined",
+    ),
     ("<vsock><cid address='2'/></vsock>", 67, "unsupported configuration: guest CIDs must be >= 3"),
     (
         "<vsock><cid address='x'/></vsock>",
@@ -369,6 +399,158 @@ const DEVICES: &[(&str, u32, &str)] = &[
 ];
 
 /// What stands in `<os>`.
+/// Memory devices of a guest with one cell and two slots for them.
+const MEMORY: &[(&str, u32, &str)] = &[
+    (
+        "<memory><target><size>9</size></target></memory>",
+        27,
+        "XML error: Missing required attribute 'model' in element 'memory'",
+    ),
+    (
+        "<memory model='sgx-epc'><target><size>9</size></target></memory>",
+        67,
+        "unsupported configuration: element 'devices/memory': <memory model='sgx-epc'><target><size>",
+    ),
+    ("<memory model='dimm'/>", 27, "XML error: missing element 'target' in element 'memory'"),
+    (
+        "<memory model='dimm'><target><node>0</node></target></memory>",
+        27,
+        "XML error: missing element 'size' in element 'target'",
+    ),
+    (
+        "<memory model='dimm'><target><size>0</size><node>0</node></target></memory>",
+        27,
+        "XML error: a memory device of model 'dimm' has no memory",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size></target></memory>",
+        67,
+        "unsupported configuration: target NUMA node needs to be specified for memory device",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size><node>7</node></target></memory>",
+        67,
+        "unsupported configuration: can't add memory backend for guest node '7' as the guest has only '1' NUMA nodes configured",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size><node>x</node></target></memory>",
+        27,
+        "XML error: Invalid value 'x' for element 'node'",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size><node>0</node></target><address type='dimm' slot='9'/></memory>",
+        67,
+        "unsupported configuration: memory device slot '9' exceeds slots count '2'",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size><node>0</node></target><address type='dimm'/></memory>",
+        27,
+        "XML error: Missing required attribute 'slot' in element 'address'",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size><node>0</node></target><address type='dimm' slot='1'/></memory>\
+         <memory model='dimm'><target><size>9</size><node>0</node></target><address type='dimm' slot='1'/></memory>",
+        67,
+        "unsupported configuration: memory device slot '1' is already being used by another memory device",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size><node>0</node></target><address type='dimm' slot='0' base='0x1000'/></memory>\
+         <memory model='dimm'><target><size>9</size><node>0</node></target><address type='dimm' slot='1' base='0x2000'/></memory>",
+        67,
+        "unsupported configuration: memory device address [0x2000:0x4400] overlaps with other memory device (0x1000)",
+    ),
+    (
+        "<memory model='dimm'><target><size>9</size><node>0</node></target><address type='pci' slot='3'/></memory>",
+        67,
+        "unsupported configuration: only 'dimm' addresses are supported for the dimm device",
+    ),
+    (
+        "<memory model='dimm'><target><size unit='GiB'>16</size><node>0</node></target></memory>",
+        27,
+        "XML error: maximum memory size must be equal or greater than the actual memory size",
+    ),
+    (
+        "<memory model='dimm' access='x'><target><size>9</size><node>0</node></target></memory>",
+        67,
+        "unsupported configuration: attribute 'devices/memory/@access' with value 'x'",
+    ),
+    (
+        "<memory model='dimm'><uuid>49545eb3-75e1-2d0a-acdd-f0294406c99e</uuid><target><size>9</size><node>0</node></target></memory>",
+        67,
+        "unsupported configuration: element 'devices/memory/uuid': <uuid>",
+    ),
+    (
+        "<memory model='nvdimm'><target><size>9</size><node>0</node></target></memory>",
+        35,
+        "path is required for model 'nvdimm'",
+    ),
+    (
+        "<memory model='nvdimm' discard='yes'><source><path>/x</path></source><target><size>9</size><node>0</node></target></memory>",
+        67,
+        "unsupported configuration: discard is not supported for nvdimms",
+    ),
+    (
+        "<memory model='nvdimm'><source><path>/x</path></source><target><size>9</size><node>0</node><label><size>64</size></label></target></memory>",
+        27,
+        "XML error: nvdimm label must be at least 128KiB",
+    ),
+    (
+        "<memory model='nvdimm'><source><path>/x</path></source><target><size>200</size><node>0</node><label><size>200</size></label></target></memory>",
+        27,
+        "XML error: label size must be smaller than NVDIMM size",
+    ),
+    (
+        "<memory model='virtio-mem'><target><size>4096</size><node>0</node></target></memory>",
+        35,
+        "block size must be a power of two",
+    ),
+    (
+        "<memory model='virtio-mem'><target><size>4096</size><node>0</node><block>512</block></target></memory>",
+        35,
+        "block size too small, must be at least 2048KiB",
+    ),
+    (
+        "<memory model='virtio-mem'><target><size>4096</size><node>0</node><block>2048</block><requested>8192</requested></target></memory>",
+        35,
+        "requested size must be smaller than or equal to @size (4096KiB)",
+    ),
+    (
+        "<memory model='virtio-mem'><target><size>4096</size><node>0</node><block>2048</block><requested>9</requested></target></memory>",
+        35,
+        "requested size must be an integer multiple of block size",
+    ),
+    (
+        "<memory model='virtio-mem'><target><size>4096</size><node>0</node><block>2048</block></target><address type='dimm' slot='0'/></memory>",
+        67,
+        "unsupported configuration: only 'pci' and 'ccw' addresses are supported for the virtio-mem device",
+    ),
+    (
+        "<memory model='virtio-mem'><target><size>4096</size><node>0</node><block>2048</block><address base='x'/></target></memory>",
+        27,
+        "XML error: Invalid value for attribute 'base' in element 'address': 'x'.",
+    ),
+    (
+        "<memory model='virtio-pmem'><target><size>9</size></target></memory>",
+        35,
+        "path is required for model 'virtio-pmem'",
+    ),
+    (
+        "<memory model='virtio-pmem'><source><path>/x</path></source><target><size>9</size><node>0</node></target></memory>",
+        67,
+        "unsupported configuration: virtio-pmem does not support NUMA nodes",
+    ),
+    (
+        "<memory model='virtio-pmem' access='private'><source><path>/x</path></source><target><size>9</size></target></memory>",
+        67,
+        "unsupported configuration: shared access mode required for virtio-pmem device",
+    ),
+    (
+        "<memory model='virtio-pmem' discard='yes'><source><path>/x</path></source><target><size>9</size></target></memory>",
+        67,
+        "unsupported configuration: discard is not supported for model 'virtio-pmem'",
+    ),
+];
+
 const OS_WITH_ACPI: &[(&str, u32, &str)] = &[
     (
         "<loader readonly='yes' type='pflash' stateless='yes'>/a</loader><nvram>/x</nvram>",
@@ -435,7 +617,10 @@ fn a_wrong_value_is_refused() {
     let os = OS.iter().map(|(text, code, error)| (domain(text, "", ""), *code, *error));
     let acpi = "<features><acpi/></features>";
     let with_acpi = OS_WITH_ACPI.iter().map(|(text, code, error)| (domain(text, acpi, ""), *code, *error));
-    for (text, code, expected) in beside.chain(devices).chain(os).chain(with_acpi) {
+    let grows = "<maxMemory slots='2' unit='GiB'>8</maxMemory>\
+        <cpu><numa><cell id='0' cpus='0-1' memory='1048576'/></numa></cpu>";
+    let memory = MEMORY.iter().map(|(text, code, error)| (domain("", grows, text), *code, *error));
+    for (text, code, expected) in beside.chain(devices).chain(memory).chain(os).chain(with_acpi) {
         let found = match Domain::parse(&text) {
             Err(error) => (error.code(), error.to_string()),
             // A word that no table has is kept, and refused by its path.

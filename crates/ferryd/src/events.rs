@@ -19,7 +19,8 @@ use ferry_rpc::proto::{
     DomainEventCallbackDeviceRemovalFailed, DomainEventCallbackDeviceRemoved, DomainEventCallbackIoError,
     DomainEventCallbackIoErrorReason, DomainEventCallbackJobCompleted, DomainEventCallbackLifecycle,
     DomainEventCallbackMetadataChange, DomainEventCallbackMigrationIteration, DomainEventCallbackReboot,
-    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventLifecycle, DomainRef,
+    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventLifecycle,
+    DomainEventMemoryDeviceSizeChange, DomainRef,
 };
 use ferry_rpc::server::Session;
 use ferry_rpc::typed_param::TypedParam;
@@ -50,6 +51,8 @@ pub(crate) enum DomainEvent {
     DeviceRemoved { alias: String },
     /// The guest did not let a device go.
     DeviceRemovalFailed { alias: String },
+    /// The guest has so much of a block of memory that grows, in bytes.
+    MemoryDeviceSizeChange { alias: String, bytes: u64 },
     /// A medium's tray moved; it is open now, or closed.
     TrayChange { alias: String, open: bool },
     /// The guest's agent came or went, and why (`VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_*`).
@@ -74,6 +77,7 @@ impl DomainEvent {
             Self::DeviceAdded { .. } => &[EventId::DEVICE_ADDED],
             Self::DeviceRemoved { .. } => &[EventId::DEVICE_REMOVED],
             Self::DeviceRemovalFailed { .. } => &[EventId::DEVICE_REMOVAL_FAILED],
+            Self::MemoryDeviceSizeChange { .. } => &[EventId::MEMORY_DEVICE_SIZE_CHANGE],
             Self::TrayChange { .. } => &[EventId::TRAY_CHANGE],
             Self::AgentLifecycle { .. } => &[EventId::AGENT_LIFECYCLE],
             Self::MetadataChange { .. } => &[EventId::METADATA_CHANGE],
@@ -409,6 +413,9 @@ impl Notice {
             }
             DomainEvent::DeviceRemovalFailed { alias: dev_alias } => {
                 session.event(&DomainEventCallbackDeviceRemovalFailed { callback_id, domain, dev_alias });
+            }
+            DomainEvent::MemoryDeviceSizeChange { alias, bytes: size } => {
+                session.event(&DomainEventMemoryDeviceSizeChange { callback_id, domain, alias, size });
             }
             DomainEvent::TrayChange { alias: dev_alias, open } => {
                 // `VIR_DOMAIN_EVENT_TRAY_CHANGE_*`.

@@ -35,6 +35,8 @@ pub(crate) struct Layout {
     pub(crate) logs: PathBuf,
     /// Variables of guests' firmware, one file for each domain that the daemon chose a place for.
     pub(crate) nvram: PathBuf,
+    /// Memory of guests that is to lie in files; QEMU's files there have no names.
+    pub(crate) ram: PathBuf,
     /// The configuration file that is read when none is named.
     pub(crate) config: PathBuf,
     lock: PathBuf,
@@ -86,6 +88,7 @@ impl Layout {
             cache: root.join("cache"),
             logs: root.join("log"),
             nvram: root.join("nvram"),
+            ram: root.join("ram"),
             config: root.join("ferryd.toml"),
             lock: root.join("lock"),
         })
@@ -101,6 +104,7 @@ impl Layout {
             cache: "/var/cache/ferry".into(),
             logs: "/var/log/ferry".into(),
             nvram: "/var/lib/ferry/nvram".into(),
+            ram: "/var/lib/ferry/ram".into(),
             config: "/etc/ferry/ferryd.toml".into(),
             lock: "/run/ferry/lock".into(),
         }

@@ -103,9 +103,11 @@ pub(crate) fn machine(error: ferry_qemu::machine::MachineError) -> Error {
 pub(crate) fn no_command_line(error: CommandLineError) -> Error {
     let code = match error {
         CommandLineError::Machine(_) | CommandLineError::Unsupported(_) => ErrorCode::CONFIG_UNSUPPORTED,
-        CommandLineError::Graph(_) | CommandLineError::Incomplete { .. } | CommandLineError::NoFd(_) => {
-            ErrorCode::INTERNAL_ERROR
-        }
+        CommandLineError::Graph(_)
+        | CommandLineError::Incomplete { .. }
+        | CommandLineError::NoFd(_)
+        | CommandLineError::NoLargePages
+        | CommandLineError::NoPagesOfSize { .. } => ErrorCode::INTERNAL_ERROR,
     };
     Error::new(code, Origin::QEMU, error.to_string())
 }

@@ -10,6 +10,7 @@ use ferry_domxml::chardev::ConsoleTargetType;
 use ferry_domxml::controller::{Controller, ControllerKind, ControllerType, PciModel, ScsiModel};
 use ferry_domxml::disk::{Disk, DiskBus};
 use ferry_domxml::display::VideoType;
+use ferry_domxml::memory_device::MemoryModel;
 
 use crate::complete::mirror_console;
 use crate::machine::{self, Family, MachineError};
@@ -62,6 +63,17 @@ pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
     }
     for (at, panic) in devices.panics.iter_mut().enumerate() {
         name(&mut panic.info, || format!("panic{at}"));
+    }
+    for memory in devices.memories.iter_mut().filter(|memory| memory.is_module()) {
+        let prefix = if memory.model == MemoryModel::Nvdimm { "nvdimm" } else { "dimm" };
+        // By its slot, which nobody else has.
+        if let Some(slot) = memory.slot() {
+            name(&mut memory.info, || format!("{prefix}{slot}"));
+        }
+    }
+    for (model, prefix) in [(MemoryModel::VirtioMem, "virtiomem"), (MemoryModel::VirtioPmem, "virtiopmem")] {
+        let of_model = devices.memories.iter_mut().filter(|memory| memory.model == model);
+        count(of_model.map(|memory| &mut memory.info).collect(), prefix);
     }
     if let Some(vsock) = &mut devices.vsock {
         name(&mut vsock.info, || "vsock0".to_owned());

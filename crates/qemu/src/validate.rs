@@ -14,13 +14,14 @@ use ferry_domxml::cpu::CpuMode;
 use ferry_domxml::disk::{CacheMode, Disk, DiskBus, DiskDevice, IoMode};
 use ferry_domxml::display::{Graphics, VideoType};
 use ferry_domxml::interface::InterfaceModel;
+use ferry_domxml::memory_device::MemoryModel;
 use ferry_domxml::misc::{BalloonModel, WatchdogModel};
 use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::storage::Location;
 use ferry_domxml::{Domain, DomainKind, YesNo};
 
 use crate::capabilities::{Accelerator, Capabilities};
-use crate::command_line::{codecs, sound_driver};
+use crate::command_line::{codecs, memory_driver, sound_driver};
 use crate::complete::is_ich9;
 use crate::host_model::{self, NoHostModel};
 use crate::machine::{self, MachineError};
@@ -124,6 +125,9 @@ pub enum ValidateError {
     /// The firmware's screen has nowhere to go.
     #[error("XML error: need at least one serial port to use BIOS serial output")]
     BiosSerial,
+    /// Memory in several pieces, which came with QEMU 8.2.
+    #[error("unsupported configuration: dynamic memory slots are not supported by this QEMU binary")]
+    DynamicSlots,
     /// A companion without its master.
     #[error("XML error: No master USB controller specified")]
     UsbMaster,
@@ -144,6 +148,7 @@ pub fn validate(domain: &Domain, capabilities: &Capabilities) -> Result<(), Vali
     aliases(domain)?;
     display(domain)?;
     usb(domain)?;
+    memory_devices(domain, capabilities)?;
     needed_devices(domain).into_iter().try_for_each(|(what, device)| match capabilities.has_device(device) {
         true => Ok(()),
         false => Err(ValidateError::Device { what, device }),
@@ -291,6 +296,7 @@ fn aliases(domain: &Domain) -> Result<(), ValidateError> {
     infos.extend(devices.rngs.iter().map(|device| &device.info));
     infos.extend(devices.sounds.iter().map(|device| &device.info));
     infos.extend(devices.panics.iter().map(|device| &device.info));
+    infos.extend(devices.memories.iter().map(|device| &device.info));
     infos.extend(devices.vsock.iter().map(|device| &device.info));
     infos.extend(devices.pstore.iter().map(|device| &device.info));
     let mut seen = BTreeSet::new();
@@ -334,6 +340,15 @@ fn usb(domain: &Domain) -> Result<(), ValidateError> {
             !master || companion.master_start_port.is_none()
         });
     if orphan { Err(ValidateError::UsbMaster) } else { Ok(()) }
+}
+
+/// Parts of memory devices that not every QEMU has.
+fn memory_devices(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateError> {
+    let in_slots = domain.devices.memories.iter().any(|memory| memory.target.dynamic_slots.is_some());
+    if in_slots && !capabilities.device_has(memory_driver(MemoryModel::VirtioMem), "dynamic-memslots") {
+        return Err(ValidateError::DynamicSlots);
+    }
+    Ok(())
 }
 
 /// The devices without which the domain does not start, with stock's word for their kind.
@@ -400,6 +415,7 @@ fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
         needed.push(("memballoon", "virtio-balloon-pci"));
     }
     needed.extend(devices.rngs.iter().map(|_| ("rng", "virtio-rng-pci")));
+    needed.extend(devices.memories.iter().map(|memory| ("memory", memory_driver(memory.model))));
     for sound in &devices.sounds {
         needed.push(("sound", sound_driver(sound.model)));
         needed.extend(codecs(sound).into_iter().map(|codec| ("sound codec", codec)));

@@ -141,6 +141,7 @@ pub struct Domain {
     disks: Vec<Disk>,
     bridges: Vec<String>,
     devices: String,
+    beside: String,
 }
 
 impl Domain {
@@ -160,6 +161,7 @@ impl Domain {
             disks: Vec::new(),
             bridges: Vec::new(),
             devices: String::new(),
+            beside: String::new(),
         }
     }
 
@@ -226,6 +228,12 @@ impl Domain {
         self
     }
 
+    /// Adds anything beside `<devices>`.
+    pub fn beside(mut self, xml: &str) -> Self {
+        self.beside.push_str(xml);
+        self
+    }
+
     /// The XML.
     pub fn xml(&self) -> String {
         let mut xml = format!("<domain type='qemu'>\n  <name>{}</name>\n", escape(&self.name));
@@ -247,6 +255,7 @@ impl Domain {
         xml.push_str(
             "  </os>\n  <features>\n    <acpi/>\n    <apic/>\n  </features>\n  <clock offset='utc'/>\n",
         );
+        xml.push_str(&self.beside);
         xml.push_str("  <devices>\n");
         let _ = writeln!(xml, "    <emulator>{}</emulator>", path(&self.emulator));
         for (disk, letter) in self.disks.iter().zip('a'..='z') {

@@ -3,8 +3,8 @@
 use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
 use crate::{
     Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
-    InputDevice, Interface, MemBalloon, Offloads, OnOff, Pstore, Rng, Serial, Sound, Video, VirtioDriver,
-    VirtioOptions, Vsock, Watchdog, WatchdogModel,
+    InputDevice, Interface, MemBalloon, MemoryDevice, Offloads, OnOff, Pstore, Rng, Serial, Sound, Video,
+    VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
@@ -78,6 +78,10 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     })?;
     lists("domain panic device count", &source.panics, &target.panics, |source, target| {
         same("panic model", quoted(shown(source.model)), quoted(shown(target.model)))?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain memory device count", &source.memories, &target.memories, |source, target| {
+        rows(MEMORY, source, target)?;
         info(&source.info, &target.info)
     })?;
     let of = |one: &Option<Vsock>| one.iter().cloned().collect::<Vec<_>>();
@@ -303,6 +307,29 @@ const CONSOLE: &[Row<Console>] = &[
     Row {
         what: "console port",
         value: |console| shown(console.target.as_ref().and_then(|target| target.port)),
+    },
+];
+
+const MEMORY: &[Row<MemoryDevice>] = &[
+    Row { what: "memory device model", value: |memory| quoted(memory.model) },
+    Row { what: "memory device size", value: |memory| quoted(memory.target.size.kib) },
+    Row { what: "memory device targetNode", value: |memory| quoted(shown(memory.target.node)) },
+    Row {
+        what: "NVDIMM label size",
+        value: |memory| {
+            let label = memory.target.label.as_ref().and_then(|label| label.size);
+            quoted(shown(label.map(|size| size.kib)))
+        },
+    },
+    Row { what: "NVDIMM readonly flag", value: |memory| quoted(YesNo::from(memory.target.readonly)) },
+    Row {
+        what: "memory device block size",
+        value: |memory| quoted(shown(memory.target.block.map(|size| size.kib))),
+    },
+    Row { what: "memory device dynamic slots", value: |memory| quoted(shown(memory.target.dynamic_slots)) },
+    Row {
+        what: "memory device address",
+        value: |memory| quoted(memory.base().map_or_else(|| "0x0".to_owned(), |base| format!("0x{base:x}"))),
     },
 ];
 

@@ -1,7 +1,9 @@
-//! Memory: cells, where they lie, how far they can grow.
+//! Memory: cells, where they lie, what they are made of, how far they can grow.
 
-use super::{contradiction, repeated, unsupported};
-use crate::{Domain, MemoryPlace, NumaCell, ParseError, VcpuPlacement};
+use super::{contradiction, detail, repeated, unsupported};
+use crate::{
+    AllocationMode, Domain, MemoryBacking, MemoryPlace, MemorySourceType, NumaCell, ParseError, VcpuPlacement,
+};
 
 /// Cells of a guest: QEMU's own bound.
 const CELLS_MAX: usize = 128;
@@ -11,16 +13,58 @@ pub(super) fn check(domain: &Domain) -> Result<(), ParseError> {
     self::cells(domain, cells)?;
     distances(cells)?;
     tuning(domain, cells.len())?;
+    if let Some(backing) = &domain.memory_backing {
+        self::backing(backing)?;
+        pages(backing, cells.len())?;
+    }
     let Some(max) = &domain.max_memory else { return Ok(()) };
-    let total = match cells {
-        [] => domain.memory.kib,
-        cells => cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.kib)),
-    };
-    if total > max.kib {
+    let devices = domain.devices.memory_kib();
+    if cells.is_empty() && devices > domain.memory.kib {
+        return contradiction("Total size of memory devices exceeds the total memory size");
+    }
+    if domain.memory_at_boot_kib().saturating_add(devices) > max.kib {
         return contradiction("maximum memory size must be equal or greater than the actual memory size");
     }
-    if cells.is_empty() {
-        return unsupported("At least one numa node has to be configured when enabling memory hotplug");
+    Ok(())
+}
+
+fn backing(backing: &MemoryBacking) -> Result<(), ParseError> {
+    if backing.hugepages.is_none() {
+        return Ok(());
+    }
+    if backing.source == Some(MemorySourceType::Anonymous) {
+        return unsupported("hugepages are not allowed with anonymous memory source");
+    }
+    let mode = backing.allocation.as_ref().and_then(|allocation| allocation.mode);
+    if mode == Some(AllocationMode::OnDemand) {
+        return unsupported("hugepages are not allowed with memory allocation ondemand");
+    }
+    Ok(())
+}
+
+/// Each cell is made of one size of pages.
+fn pages(backing: &MemoryBacking, cells: usize) -> Result<(), ParseError> {
+    let pages = backing.hugepages.as_ref().map_or(&[][..], |hugepages| &hugepages.pages);
+    for (place, page) in pages.iter().enumerate() {
+        // All memory of a guest without cells is that of cell 0.
+        let last = page.cells.as_ref().and_then(|set| set.last());
+        if let Some(last) = last.filter(|last| *last as usize >= cells.max(1)) {
+            return detail(format!("hugepages: node {last} not found"));
+        }
+        for other in &pages[..place] {
+            match (&page.cells, &other.cells) {
+                (Some(one), Some(two)) if one.overlaps(two) => {
+                    return detail(format!(
+                        "nodeset attribute of hugepages of sizes {} and {} intersect",
+                        page.kib, other.kib
+                    ));
+                }
+                (None, None) => {
+                    return detail(format!("two master hugepages detected: {} and {}", page.kib, other.kib));
+                }
+                _ => {}
+            }
+        }
     }
     Ok(())
 }

@@ -37,6 +37,7 @@ impl Driver {
             EventKind::DeviceDeleted(gone) => self.handle_device_deleted(&gone).await,
             EventKind::DeviceUnplugGuestError(kept) => self.handle_unplug_refused(&kept).await,
             EventKind::VserportChange(change) => self.handle_channel(&change).await,
+            EventKind::MemoryDeviceSizeChange(change) => self.handle_memory_size(&change).await,
             EventKind::DeviceTrayMoved(moved) => self.handle_tray(&moved),
             EventKind::Powerdown
             | EventKind::Suspend
@@ -48,7 +49,6 @@ impl Driver {
             | EventKind::VncInitialized(_)
             | EventKind::VncDisconnected(_)
             | EventKind::NicRxFilterChanged(_)
-            | EventKind::MemoryDeviceSizeChange(_)
             | EventKind::JobStatusChange(_)
             | EventKind::BlockJobCompleted(_)
             | EventKind::BlockJobCancelled(_)

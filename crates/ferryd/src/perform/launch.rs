@@ -18,7 +18,7 @@ use ferry_domxml::display::{Graphics, Listen};
 use ferry_domxml::{Domain, OnOff, YesNo};
 use ferry_qemu::blockgraph;
 use ferry_qemu::capabilities::Capabilities;
-use ferry_qemu::command_line::{ChardevFds, CommandLine, Launch, Now, Tap, command_line};
+use ferry_qemu::command_line::{ChardevFds, CommandLine, Launch, Now, Tap, check_memory, command_line};
 use ferry_qmp::Event;
 use ferry_qmp::commands::device::QueryChardev;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
@@ -28,7 +28,7 @@ use super::monitor::{ConnectError, Monitor};
 use super::network::{self, TapRequest};
 use super::rundir::RunDir;
 use super::words::Words;
-use super::{firmware, images, settings, vnc};
+use super::{firmware, images, memory, settings, vnc};
 use crate::host::Host;
 use crate::process::Process;
 use crate::{refuse, sys};
@@ -92,6 +92,7 @@ pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Res
     blockgraph::number(&mut domain.devices.disks);
     ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
     let mut launch = Launch::new(UNOPENED, now());
+    launch.memory = memory::folders(&host.layout);
     for card in &domain.devices.interfaces {
         if TapRequest::of(card).is_some() {
             let tap = Tap { fds: vec![UNOPENED], vhost_fds: Vec::new() };
@@ -120,6 +121,8 @@ pub(crate) fn rehearse(host: &Host, mut domain: Domain, capabilities: &Capabilit
     let mut note = |outcome: Result<(), Error>| found.extend(outcome.err());
     note(ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition));
     note(ferry_qemu::host_model::expand(&mut domain, capabilities).map(drop).map_err(refuse::no_host_model));
+    let folders = memory::folders(&host.layout);
+    note(check_memory(&domain, capabilities, folders).map_err(refuse::no_command_line));
     for card in &mut domain.devices.interfaces {
         let mapped = network::map(card, &host.config.networks, &host.layout.config);
         note(mapped.and_then(|()| network::look(card)));
@@ -204,6 +207,8 @@ fn make(
     let mut making =
         Making { host, run_dir: run_dir.clone(), fds: Vec::new(), launch: Launch::new(0, now()) };
     making.launch.incoming = purpose == Purpose::Incoming;
+    making.launch.memory = memory::prepare(domain, &host.layout, &host.account)
+        .map_err(|error| refuse::system("cannot make a folder for guest memory", &error))?;
     making.launch.monitor = making.listen(&run_dir.monitor())?;
     making.open_taps(domain)?;
     making.open_chardevs(domain)?;
@@ -374,7 +379,9 @@ fn spawn(
         command.uid(uid);
     }
     command.arg0(program);
-    let mut child = sys::spawn_session(command, &fds)?;
+    let start = || sys::spawn_session(command, &fds);
+    let is_locked = domain.memory_backing.as_ref().is_some_and(|backing| backing.locked);
+    let mut child = if is_locked { memory::with_locked_memory(start)? } else { start()? };
     match Process::of_child(&child) {
         Ok(process) => Ok((child, process, Words::from(log_path, log_start))),
         Err(error) => {
@@ -407,7 +414,8 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
             let chardevs = monitor.execute(&QueryChardev).await?;
             fill_in_terminals(&mut domain, &chardevs);
         }
-        settings::apply(&monitor, &domain).await
+        settings::apply(&monitor, &domain).await?;
+        memory::learn(&monitor, &mut domain).await
     };
     if let Err(error) = introduced.await {
         process.kill();

@@ -6,6 +6,7 @@ pub(crate) mod firmware;
 pub(crate) mod hook;
 pub(crate) mod images;
 pub(crate) mod launch;
+pub(crate) mod memory;
 pub(crate) mod monitor;
 pub(crate) mod network;
 pub(crate) mod ownership;

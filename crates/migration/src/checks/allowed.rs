@@ -84,6 +84,14 @@ pub fn findings(domain: &Domain, facts: &Facts, ask: Ask) -> Vec<Finding> {
             "what the guest wrote to the disk is in a file that only this host has: detach the disk first",
         );
     }
+    let modules = domain.devices.memories.iter().filter(|memory| memory.is_module());
+    for memory in modules.filter(|memory| memory.slot().is_none() || memory.base().is_none()) {
+        let name = memory.info.alias.as_deref().unwrap_or("without a name");
+        refuse(
+            format!("domain's dimm info lacks slot ID or base address (memory device {name})"),
+            "the other host could put the memory elsewhere in the guest's address space: detach the device, or start the guest anew",
+        );
+    }
     if ask.remote && has_invariant_tsc(domain) && !has_tsc_frequency(domain) {
         refuse(
             "domain has 'invtsc' CPU feature but TSC frequency is not specified".to_owned(),

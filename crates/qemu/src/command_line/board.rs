@@ -3,6 +3,7 @@
 use ferry_domxml::clock::TimerName;
 use ferry_domxml::cpu::{CacheModeOfCpu, Cpu, CpuMode, FeaturePolicy, PhysAddrMode};
 use ferry_domxml::features::{Features, HyperVMode, IoApic};
+use ferry_domxml::memory_device::MemoryModel;
 use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::{DomainKind, OnOff, YesNo};
 
@@ -22,8 +23,9 @@ impl Builder<'_> {
         self.firmware();
         self.smm_memory();
         self.memory_size();
-        self.whole_memory();
-        self.option("-overcommit", "mem-lock=off");
+        self.whole_memory()?;
+        let is_locked = self.domain.memory_backing.as_ref().is_some_and(|backing| backing.locked);
+        self.option("-overcommit", KeyValue::new("").switch("mem-lock", is_locked));
         self.smp();
         self.iothreads();
         self.cells()?;
@@ -43,6 +45,8 @@ impl Builder<'_> {
         let name = domain.os.machine.machine.as_deref().ok_or_else(|| incomplete("the domain", "machine"))?;
         let ram = domain.cells().is_empty().then(|| self.ram_id());
         let is_merged = !domain.memory_backing.as_ref().is_some_and(|backing| backing.no_share_pages);
+        let memories = &domain.devices.memories;
+        let has_nvdimm = memories.iter().any(|memory| memory.model == MemoryModel::Nvdimm);
         let features = domain.features.as_ref();
         let state = |state: Option<OnOff>| state.map(|state| on_off(state.is_on()));
         let timers = domain.clock.as_ref().map_or(&[][..], |clock| &clock.timers);
@@ -62,6 +66,7 @@ impl Builder<'_> {
             .with_some("kernel_irqchip", interrupts)
             .switch("dump-guest-core", domain.memory.dump_core == Some(OnOff::On))
             .with_some("mem-merge", (!is_merged).then_some("off"))
+            .with_some("nvdimm", has_nvdimm.then_some("on"))
             .with_some("memory-backend", ram)
             .with_some("pflash0", flash.code)
             .with_some("pflash1", flash.variables)

@@ -17,6 +17,8 @@ mod firmware;
 mod firmware_tables;
 mod interfaces;
 mod memory;
+mod memory_backend;
+mod memory_devices;
 mod place;
 pub mod plug;
 mod rtc;
@@ -34,6 +36,9 @@ use crate::machine::{self, Family, MachineError};
 use crate::props::{KeyValue, Props};
 
 pub use boot::boot_indexes;
+pub use memory_backend::{MemoryFolders, check_memory};
+
+pub(crate) use memory_devices::memory_driver;
 pub(crate) use small_devices::{codecs, sound_driver};
 
 /// Number of a file descriptor in QEMU's process.
@@ -55,13 +60,23 @@ pub struct Launch {
     pub chardevs: BTreeMap<String, ChardevFds>,
     /// `/dev/vhost-vsock`, open for reading and writing. `None`: QEMU opens it.
     pub vsock: Option<Fd>,
+    /// Where guest memory can lie in files.
+    pub memory: MemoryFolders,
 }
 
 impl Launch {
     /// A start with a monitor and nothing else.
     #[must_use]
     pub fn new(monitor: Fd, now: Now) -> Self {
-        Self { monitor, incoming: false, now, taps: BTreeMap::new(), chardevs: BTreeMap::new(), vsock: None }
+        Self {
+            monitor,
+            incoming: false,
+            now,
+            taps: BTreeMap::new(),
+            chardevs: BTreeMap::new(),
+            vsock: None,
+            memory: MemoryFolders::default(),
+        }
     }
 }
 
@@ -123,6 +138,15 @@ pub enum CommandLineError {
     /// A back end that the daemon must open was not.
     #[error("internal error: no file descriptor was opened for {0}")]
     NoFd(String),
+    /// Large pages are wanted, and the host has none that could be used.
+    #[error("internal error: hugetlbfs filesystem is not mounted or disabled by administrator config")]
+    NoLargePages,
+    /// The host has large pages of other sizes.
+    #[error("internal error: Unable to find any usable hugetlbfs mount for {kib} KiB")]
+    NoPagesOfSize {
+        /// The size that is wanted.
+        kib: u64,
+    },
     /// Something that has no command line here yet.
     #[error("unsupported configuration: {0}")]
     Unsupported(String),
@@ -137,18 +161,10 @@ pub fn command_line(
     capabilities: &Capabilities,
     launch: &Launch,
 ) -> Result<CommandLine, CommandLineError> {
-    let family = machine::family(domain)?;
     let emulator = domain.devices.emulator.clone();
     let emulator = emulator.ok_or_else(|| incomplete("the domain", "emulator"))?;
-    let mut line = Builder {
-        domain,
-        capabilities,
-        launch,
-        family,
-        boot: boot_indexes(domain),
-        out: CommandLine { argv: vec![emulator], env: vec![("LC_ALL".to_owned(), "C".to_owned())] },
-        fd_sets: 0,
-    };
+    let mut line = Builder::new(domain, capabilities, launch)?;
+    line.out = CommandLine { argv: vec![emulator], env: vec![("LC_ALL".to_owned(), "C".to_owned())] };
     line.option("-name", KeyValue::new("").with("guest", &domain.name).switch("debug-threads", true));
     line.flag("-S");
     line.board()?;
@@ -157,6 +173,7 @@ pub fn command_line(
     line.power();
     line.boot();
     line.controllers()?;
+    line.memory_devices()?;
     line.disks()?;
     line.interfaces()?;
     line.serials()?;
@@ -191,6 +208,24 @@ struct Builder<'a> {
     boot: boot::BootIndexes,
     out: CommandLine,
     fd_sets: u32,
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        domain: &'a Domain,
+        capabilities: &'a Capabilities,
+        launch: &'a Launch,
+    ) -> Result<Self, CommandLineError> {
+        Ok(Builder {
+            domain,
+            capabilities,
+            launch,
+            family: machine::family(domain)?,
+            boot: boot_indexes(domain),
+            out: CommandLine::default(),
+            fd_sets: 0,
+        })
+    }
 }
 
 impl Builder<'_> {

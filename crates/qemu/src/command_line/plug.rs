@@ -6,10 +6,9 @@
 use ferry_domxml::Domain;
 use ferry_domxml::interface::Network;
 
-use super::{Builder, CommandLine, CommandLineError, Launch, Now, incomplete};
+use super::{Builder, CommandLineError, Launch, MemoryFolders, Now, incomplete};
 use crate::blockgraph::nodes;
 use crate::capabilities::Capabilities;
-use crate::machine;
 use crate::props::Props;
 
 /// What plugs in a disk.
@@ -30,6 +29,31 @@ pub struct InterfacePlug {
     pub device: Props,
 }
 
+/// What plugs in a memory device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlug {
+    /// The host's memory.
+    pub backend: Props,
+    /// The device.
+    pub device: Props,
+}
+
+/// What plugs in memory device `at`. `folders` are where memory in files lies.
+///
+/// # Errors
+/// The domain was not completed, or the host does not have the pages.
+pub fn memory(
+    domain: &Domain,
+    capabilities: &Capabilities,
+    at: usize,
+    folders: MemoryFolders,
+) -> Result<MemoryPlug, CommandLineError> {
+    let launch = Launch { memory: folders, ..Launch::new(0, Now { utc_s: 0, zone_offset_s: 0 }) };
+    let memory = domain.devices.memories.get(at).ok_or_else(|| incomplete("the domain", "such memory"))?;
+    let (backend, device) = Builder::new(domain, capabilities, &launch)?.memory_device(memory)?;
+    Ok(MemoryPlug { backend, device })
+}
+
 /// What plugs in disk `at`.
 ///
 /// # Errors
@@ -38,7 +62,7 @@ pub fn disk(domain: &Domain, capabilities: &Capabilities, at: usize) -> Result<D
     let launch = Launch::new(0, Now { utc_s: 0, zone_offset_s: 0 });
     let disk = domain.devices.disks.get(at).ok_or_else(|| incomplete("the domain", "such disk"))?;
     let graph = nodes(disk)?;
-    let device = builder(domain, capabilities, &launch)?.disk_props(disk, disk.boot_order, graph.top)?;
+    let device = Builder::new(domain, capabilities, &launch)?.disk_props(disk, disk.boot_order, graph.top)?;
     Ok(DiskPlug { blockdevs: graph.blockdevs, device })
 }
 
@@ -61,22 +85,6 @@ pub fn interface(
         (_, [tap]) => Props::new().with("type", "tap").with("fd", tap.as_str()),
         (_, taps) => Props::new().with("type", "tap").with("fds", taps.join(":")),
     };
-    let device = builder(domain, capabilities, &launch)?.interface_props(card, name, card.boot_order)?;
+    let device = Builder::new(domain, capabilities, &launch)?.interface_props(card, name, card.boot_order)?;
     Ok(InterfacePlug { netdev: netdev.with("id", format!("host{name}")), device })
-}
-
-fn builder<'a>(
-    domain: &'a Domain,
-    capabilities: &'a Capabilities,
-    launch: &'a Launch,
-) -> Result<Builder<'a>, CommandLineError> {
-    Ok(Builder {
-        domain,
-        capabilities,
-        launch,
-        family: machine::family(domain)?,
-        boot: super::boot_indexes(domain),
-        out: CommandLine::default(),
-        fd_sets: 0,
-    })
 }

@@ -4,12 +4,22 @@ use ferry_domxml::memory::CpuSet;
 use ferry_domxml::numa::{Distances, NumaCell, Sibling};
 use ferry_domxml::{Domain, Rest};
 
+use super::Origin;
+use super::defaults::empty_cpu;
+
 /// Distance of a cell to itself.
 const TO_SELF: u32 = 10;
 
-/// Completes the cells, and the guest's memory, which is what they have together.
-pub(super) fn complete(domain: &mut Domain) {
+/// Completes the cells, and the guest's memory, which is what they and the memory devices have together. A new guest whose
+/// memory can grow has at least one.
+pub(super) fn complete(domain: &mut Domain, origin: Origin) {
     let vcpus = domain.vcpus.max;
+    if origin == Origin::Define && domain.max_memory.is_some() && domain.cells().is_empty() {
+        let cell = NumaCell { kib: domain.memory_at_boot_kib(), ..NumaCell::default() };
+        domain.cpu.get_or_insert_with(empty_cpu).numa.get_or_insert_default().cells.push(cell);
+    }
+    pages(domain);
+    let devices_kib = domain.devices.memory_kib();
     let Some(numa) = domain.cpu.as_mut().and_then(|cpu| cpu.numa.as_mut()) else { return };
     let cells = &mut numa.cells;
     for (place, cell) in (0..).zip(cells.iter_mut()) {
@@ -21,7 +31,16 @@ pub(super) fn complete(domain: &mut Domain) {
         distances(cells);
     }
     if !cells.is_empty() {
-        domain.memory.kib = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.kib));
+        domain.memory.kib = cells.iter().fold(devices_kib, |sum: u64, cell| sum.saturating_add(cell.kib));
+    }
+}
+
+/// The pages of a guest without cells are those of all its memory.
+fn pages(domain: &mut Domain) {
+    let is_whole = domain.cells().is_empty();
+    let pages = domain.memory_backing.as_mut().and_then(|backing| backing.hugepages.as_mut());
+    if let Some(pages) = pages.filter(|_| is_whole) {
+        pages.pages.iter_mut().for_each(|page| page.cells = None);
     }
 }
 

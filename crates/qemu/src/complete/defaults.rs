@@ -160,7 +160,8 @@ fn model_name(type_name: &str) -> &str {
     type_name.strip_suffix("-x86_64-cpu").unwrap_or(type_name)
 }
 
-fn empty_cpu() -> Cpu {
+/// A processor of which nothing is said.
+pub(super) fn empty_cpu() -> Cpu {
     Cpu {
         mode: None,
         match_: None,

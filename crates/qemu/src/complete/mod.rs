@@ -13,6 +13,7 @@ mod cells;
 mod controllers;
 mod defaults;
 mod implicit;
+mod memory_devices;
 mod pci;
 mod serial_ports;
 mod usb;
@@ -106,6 +107,9 @@ pub enum CompleteError {
         /// The number.
         index: u32,
     },
+    /// Every slot for memory has some.
+    #[error("internal error: failed to find an empty memory slot")]
+    MemorySlots,
     /// No PCI place.
     #[error(transparent)]
     Pci(#[from] PciError),
@@ -131,7 +135,8 @@ pub fn complete(
 ) -> Result<(), CompleteError> {
     let family = defaults::machine(domain, capabilities)?;
     domain.devices.arrange();
-    cells::complete(domain);
+    cells::complete(domain, origin);
+    memory_devices::complete(domain)?;
     defaults::scalars(domain, capabilities);
     defaults::disks(domain)?;
     defaults::interfaces(domain, capabilities, random);

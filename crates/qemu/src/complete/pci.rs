@@ -38,6 +38,7 @@ enum Device {
     Input(usize),
     Serial(usize),
     Vsock,
+    Memory(usize),
     Pstore,
 }
 
@@ -349,6 +350,7 @@ fn order(domain: &Domain) -> Vec<Device> {
     order.extend((0..devices.inputs.len()).map(Device::Input));
     order.extend((0..devices.serials.len()).map(Device::Serial));
     order.extend(devices.vsock.iter().map(|_| Device::Vsock));
+    order.extend((0..devices.memories.len()).map(Device::Memory));
     order.extend(devices.pstore.iter().map(|_| Device::Pstore));
     order
 }
@@ -368,6 +370,7 @@ fn info(domain: &Domain, device: Device) -> &DeviceInfo {
         Device::Input(at) => &devices.inputs[at].info,
         Device::Serial(at) => &devices.serials[at].info,
         Device::Vsock => devices.vsock.as_ref().map_or(NOWHERE, |vsock| &vsock.info),
+        Device::Memory(at) => &devices.memories[at].info,
         Device::Pstore => devices.pstore.as_ref().map_or(NOWHERE, |pstore| &pstore.info),
     }
 }
@@ -386,6 +389,7 @@ fn info_mut(domain: &mut Domain, device: Device) -> Option<&mut DeviceInfo> {
         Device::Input(at) => &mut devices.inputs[at].info,
         Device::Serial(at) => &mut devices.serials[at].info,
         Device::Vsock => &mut devices.vsock.as_mut()?.info,
+        Device::Memory(at) => &mut devices.memories[at].info,
         Device::Pstore => &mut devices.pstore.as_mut()?.info,
     })
 }
@@ -431,6 +435,8 @@ fn needs(domain: &Domain, family: Family, device: Device) -> Connect {
             SoundModel::Es1370 | SoundModel::Ac97 | SoundModel::Ich6 | SoundModel::Ich9 => CONVENTIONAL,
         },
         Device::Vsock => virtio(devices.vsock.as_ref().and_then(|vsock| vsock.model)),
+        Device::Memory(at) if devices.memories[at].is_module() => Connect::NONE,
+        Device::Memory(_) => express,
         Device::Pstore => CONVENTIONAL,
         Device::Disk(at) if devices.disks[at].bus() == DiskBus::Virtio => virtio(devices.disks[at].model),
         Device::Disk(_) => Connect::NONE,

@@ -15,7 +15,7 @@ use ferry_domxml::interface::Network;
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source};
 use ferry_qemu::{Launch, command_line};
 
-use super::common::{capabilities, defined, launch, started};
+use super::common::{capabilities, defined, launch, memory_folders, started};
 use super::fixtures::{input, names};
 
 const INSTALLED: &str = "/usr/bin/qemu-system-x86_64";
@@ -49,7 +49,8 @@ fn the_installed_qemu_takes_every_fixture() {
             settle_in(&mut domain, folder.path());
             let mut live = started(&domain, &capabilities);
             move_ends(&mut live, folder.path());
-            let launch = Launch { incoming, chardevs: Default::default(), ..launch(&live) };
+            let memory = memory_folders(folder.path().to_str().unwrap());
+            let launch = Launch { incoming, memory, chardevs: Default::default(), ..launch(&live) };
             let line = command_line(&live, &capabilities, &launch).unwrap();
             let monitor = folder.path().join("qmp");
             let argv = line.argv.iter().map(|word| {
@@ -74,6 +75,17 @@ fn settle_in(domain: &mut Domain, folder: &Path) {
         }
     }
     firmware(domain, folder);
+    for memory in &mut domain.devices.memories {
+        let size = memory.target.size.kib * 1024;
+        let Some(path) = memory.source.as_mut().and_then(|source| source.path.as_mut()) else { continue };
+        let file = folder.join(path.trim_start_matches("/images/"));
+        std::fs::File::create(&file).unwrap().set_len(size).unwrap();
+        *path = file.to_str().unwrap().to_owned();
+    }
+    // Pages of any size do as well to try the words.
+    for pages in ["ram", "2M", "1G"] {
+        std::fs::create_dir(folder.join(pages)).unwrap();
+    }
     if let Some(pstore) = &mut domain.devices.pstore {
         pstore.path = Some(folder.join("pstore").to_str().unwrap().to_owned());
     }

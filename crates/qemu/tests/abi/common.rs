@@ -9,7 +9,7 @@ use ferry_domxml::display::Graphics;
 use ferry_domxml::interface::Network;
 use ferry_qemu::blockgraph::{self, Image, ImageChain};
 use ferry_qemu::capabilities::Capabilities;
-use ferry_qemu::command_line::{ChardevFds, Now, Tap};
+use ferry_qemu::command_line::{ChardevFds, MemoryFolders, Now, Tap};
 use ferry_qemu::{CommandLine, Launch, Origin, aliases, command_line, complete, host_model};
 use serde_json::{Map, Value, json};
 
@@ -70,6 +70,7 @@ pub(crate) fn started(domain: &Domain, capabilities: &Capabilities) -> Domain {
 /// A start with every descriptor that the domain needs.
 pub(crate) fn launch(domain: &Domain) -> Launch {
     let mut launch = Launch::new(3, Now { utc_s: 1_000_000_000, zone_offset_s: 3600 });
+    launch.memory = memory_folders("/huge");
     let mut fd = 10;
     let mut next = || {
         fd += 1;
@@ -91,6 +92,15 @@ pub(crate) fn launch(domain: &Domain) -> Launch {
         launch.chardevs.insert(info.alias.clone().unwrap(), fds);
     }
     launch
+}
+
+/// A host with large pages of two sizes.
+pub(crate) fn memory_folders(root: &str) -> MemoryFolders {
+    MemoryFolders {
+        files: Some(format!("{root}/ram")),
+        pages: BTreeMap::from([(2048, format!("{root}/2M")), (1 << 20, format!("{root}/1G"))]),
+        usual_pages_kib: Some(2048),
+    }
 }
 
 /// The command line of a completed domain.

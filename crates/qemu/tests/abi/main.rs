@@ -7,5 +7,6 @@ mod accepted;
 mod common;
 mod fixtures;
 mod live;
+mod memory;
 mod refused;
 mod samples;

@@ -7,6 +7,31 @@ use std::fmt;
 plain_commands! {
     /// How much memory the balloon leaves the guest. Refused without a balloon device.
     QueryBalloon = "query-balloon" -> BalloonInfo;
+    /// Memory that is plugged in.
+    QueryMemoryDevices = "query-memory-devices" -> Vec<MemoryDeviceInfo>;
+}
+
+/// One memory device, as far as all kinds have it in common.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct MemoryDeviceInfo {
+    /// What kind it is: `dimm`, `nvdimm`, `virtio-mem`, `virtio-pmem`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The rest.
+    pub data: MemoryDeviceData,
+}
+
+/// What is known of a memory device.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct MemoryDeviceData {
+    /// Its id.
+    pub id: Option<String>,
+    /// Where it begins in the guest's address space: `addr` of a module, `memaddr` of a virtio device.
+    #[serde(alias = "memaddr", default)]
+    pub addr: u64,
+    /// Bytes that the guest has of it.
+    #[serde(default)]
+    pub size: u64,
 }
 
 /// How much memory the balloon leaves the guest.

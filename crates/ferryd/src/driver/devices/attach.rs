@@ -45,6 +45,7 @@ impl Driver {
             match device {
                 Device::Disk(disk) => self.plug_disk(*disk).await?,
                 Device::Interface(card) => self.plug_interface(*card).await?,
+                Device::Memory(memory) => self.plug_memory(*memory).await?,
                 Device::Other(kind) => {
                     return Err(unsupported(format!("live attach of device '{kind}' is not supported")));
                 }
@@ -151,7 +152,7 @@ impl Driver {
     ///
     /// # Errors
     /// It contradicts what is there, has no place, or is not supported.
-    fn complete_live(&self, domain: &Domain) -> Result<Domain, Error> {
+    pub(super) fn complete_live(&self, domain: &Domain) -> Result<Domain, Error> {
         check(domain)?;
         let guest = self.running()?;
         let mut completed = domain.clone();
@@ -227,6 +228,20 @@ fn with_device(mut config: Domain, device: Device) -> Result<Domain, Error> {
             config.devices.disks.push(*disk);
         }
         Device::Interface(card) => config.devices.interfaces.push(*card),
+        Device::Memory(memory) => {
+            let slots = config.max_memory.as_ref().map_or(0, |max| max.slots as usize);
+            let taken = config.devices.memories.iter().filter(|memory| memory.is_module()).count();
+            if memory.is_module() && config.max_memory.is_some() && taken >= slots {
+                let text = "no free memory device slot available";
+                return Err(Error::of(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, text));
+            }
+            let boot_kib = config.memory_at_boot_kib();
+            // A guest that had all of its memory has this too.
+            let had_all = config.current_memory.is_none_or(|current| current.kib >= config.memory.kib);
+            config.devices.memories.push(*memory);
+            config.memory.kib = boot_kib.saturating_add(config.devices.memory_kib());
+            config.current_memory = config.current_memory.filter(|_| !had_all);
+        }
         Device::Other(kind) => {
             return Err(unsupported(format!("persistent attach of device '{kind}' is not supported")));
         }

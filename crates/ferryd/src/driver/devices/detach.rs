@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferry_domxml::memory::Size;
 use ferry_domxml::{Device, DiskBus, DiskDevice, Domain};
 use ferry_qemu::blockgraph;
 use ferry_qmp::DeviceGone;
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 
 use super::super::change::Affected;
 use super::super::{Driver, Reply};
-use super::{delete_nodes, disk_at, interface_at, unsupported};
+use super::memory::{memory_at, not_present};
+use super::{delete_nodes, disk_at, interface_at, missing, unsupported};
 use crate::events::DomainEvent;
 use crate::refuse;
 
@@ -118,6 +120,10 @@ impl Driver {
             if let Err(error) = monitor.execute(&NetdevDel { id: format!("host{alias}") }).await {
                 tracing::warn!(alias, error = refuse::chain(&error), "the host's end of a card stays");
             }
+        } else if let Some(at) =
+            devices.memories.iter().position(|memory| memory.info.alias.as_ref() == Some(alias))
+        {
+            self.forget_memory(&mut domain, at).await;
         } else {
             return;
         }
@@ -167,7 +173,9 @@ fn named(domain: &Domain, alias: &str) -> Option<Device> {
     let disk = domain.devices.disks.iter().find(|disk| is(&disk.info.alias));
     let card = domain.devices.interfaces.iter().find(|card| is(&card.info.alias));
     let disk = disk.map(|disk| Device::Disk(Box::new(disk.clone())));
+    let memory = domain.devices.memories.iter().find(|memory| is(&memory.info.alias));
     disk.or_else(|| card.map(|card| Device::Interface(Box::new(card.clone()))))
+        .or_else(|| memory.map(|memory| Device::Memory(Box::new(memory.clone()))))
 }
 
 /// The name of a device of the running guest, when it is one that can go.
@@ -188,6 +196,10 @@ fn alias_of(domain: &Domain, device: &Device) -> Result<String, Error> {
         Device::Interface(meant) => {
             let at = interface_at(domain, meant)?;
             domain.devices.interfaces[at].info.alias.clone()
+        }
+        Device::Memory(meant) => {
+            let at = memory_at(domain, meant).ok_or_else(|| not_present(meant))?;
+            domain.devices.memories[at].info.alias.clone()
         }
         Device::Other(kind) => {
             return Err(unsupported(format!("live detach of device '{kind}' is not supported")));
@@ -211,15 +223,22 @@ fn without_device(config: &mut Domain, device: &Device) -> Result<(), Error> {
             let at = interface_at(config, &meant)?;
             config.devices.interfaces.remove(at);
         }
+        Device::Memory(meant) => {
+            let mut meant = meant.clone();
+            meant.info.alias = None;
+            let at = memory_at(config, &meant)
+                .ok_or_else(|| missing("matching memory device was not found".to_owned()))?;
+            let boot_kib = config.memory_at_boot_kib();
+            config.devices.memories.remove(at);
+            let kib = boot_kib.saturating_add(config.devices.memory_kib());
+            config.memory.kib = kib;
+            config.current_memory = config.current_memory.map(|current| current.min(Size { kib }));
+        }
         Device::Other(kind) => {
             return Err(unsupported(format!("persistent detach of device '{kind}' is not supported")));
         }
     }
     Ok(())
-}
-
-fn missing(text: String) -> Error {
-    Error::of(ErrorCode::DEVICE_MISSING, Origin::QEMU, text)
 }
 
 #[cfg(test)]

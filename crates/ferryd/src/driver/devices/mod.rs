@@ -11,6 +11,7 @@
 
 mod attach;
 mod detach;
+mod memory;
 mod observed;
 mod update;
 
@@ -102,6 +103,11 @@ fn arguments(props: &Props) -> Map<String, Value> {
 fn is_removable(disk: &Disk) -> bool {
     use ferry_domxml::DiskDevice;
     matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy)
+}
+
+/// A device that is not there.
+fn missing(text: String) -> Error {
+    Error::of(ErrorCode::DEVICE_MISSING, Origin::QEMU, text)
 }
 
 /// Something that cannot be done to this device.

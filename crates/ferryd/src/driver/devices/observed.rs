@@ -3,14 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use ferry_domxml::Domain;
 use ferry_domxml::chardev::ChannelState;
+use ferry_domxml::{DeviceInfo, Domain};
 use ferry_qmp::commands::device::{Chardev, QomList, QomProperty, QueryChardev};
 use ferry_qmp::{TrayMove, VserportChange};
 
 use super::super::Driver;
 use crate::dispatch::is_agents;
 use crate::events::DomainEvent;
+use crate::perform::memory;
 use crate::perform::monitor::MonitorError;
 
 /// Why the agent came or went: it opened or closed its channel (`VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_REASON_*`).
@@ -63,6 +64,9 @@ impl Driver {
         let mut domain = Domain::clone(&guest.domain);
         see_channels(&mut domain, &chardevs);
         let gone = forget_gone(&mut domain, &devices);
+        if let Err(error) = memory::learn(&monitor, &mut domain).await {
+            tracing::warn!(domain = %self.name, %error, "cannot ask for the guest's memory");
+        }
         if domain != *guest.domain {
             let _ = self.replace_live(domain).await;
         }
@@ -82,23 +86,23 @@ pub(in crate::driver) fn see_channels(domain: &mut Domain, chardevs: &[Chardev])
     }
 }
 
-/// Takes out of a definition the devices that QEMU no longer has: disks and network cards, the only ones that can go.
+/// Takes out of a definition the devices that QEMU no longer has: disks, network cards and memory, the only ones that can go.
 fn forget_gone(domain: &mut Domain, devices: &[QomProperty]) -> Vec<String> {
     let present: BTreeSet<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-    let is_gone = |alias: Option<&String>| alias.is_some_and(|alias| !present.contains(alias.as_str()));
+    let boot_kib = domain.memory_at_boot_kib();
     let mut gone = Vec::new();
-    domain.devices.disks.retain(|disk| {
-        let alias = disk.info.alias.as_ref();
-        let stays = !is_gone(alias);
-        gone.extend(alias.filter(|_| !stays).cloned());
-        stays
-    });
-    domain.devices.interfaces.retain(|card| {
-        let alias = card.info.alias.as_ref();
-        let stays = !is_gone(alias);
-        gone.extend(alias.filter(|_| !stays).cloned());
-        stays
-    });
+    let mut stays = |info: &DeviceInfo| match &info.alias {
+        Some(alias) if !present.contains(alias.as_str()) => {
+            gone.push(alias.clone());
+            false
+        }
+        Some(_) | None => true,
+    };
+    let found = &mut domain.devices;
+    found.disks.retain(|disk| stays(&disk.info));
+    found.interfaces.retain(|card| stays(&card.info));
+    found.memories.retain(|memory| stays(&memory.info));
+    domain.memory.kib = boot_kib.saturating_add(domain.devices.memory_kib());
     gone
 }
 

@@ -14,7 +14,10 @@ use ferry_rpc::error::{Error, ErrorCode, Origin};
 
 use super::super::Driver;
 use super::super::change::Affected;
-use super::{arguments, complete_kept, delete_nodes, disk_at, interface_at, is_removable, unsupported};
+use super::memory::{memory_at, only_requested_differs};
+use super::{
+    arguments, complete_kept, delete_nodes, disk_at, interface_at, is_removable, missing, unsupported,
+};
 use crate::perform::monitor::{Monitor, MonitorError};
 use crate::refuse;
 
@@ -37,6 +40,7 @@ impl Driver {
             match device {
                 Device::Disk(disk) => self.update_disk(*disk, force).await?,
                 Device::Interface(card) => self.update_interface(&card).await?,
+                Device::Memory(memory) => self.update_memory(&memory).await?,
                 Device::Other(kind) => {
                     return Err(unsupported(format!("live update of device '{kind}' is not supported")));
                 }
@@ -210,6 +214,14 @@ fn with_changed(mut config: Domain, device: Device) -> Result<Domain, Error> {
             let present = &mut config.devices.interfaces[at];
             card.info.address = card.info.address.take().or(present.info.address.take());
             *present = *card;
+        }
+        Device::Memory(mut wanted) => {
+            wanted.info.alias = None;
+            let at = memory_at(&config, &wanted)
+                .ok_or_else(|| missing("matching memory device was not found".to_owned()))?;
+            let present = &mut config.devices.memories[at];
+            only_requested_differs(present, &wanted)?;
+            present.target.requested = wanted.target.requested;
         }
         Device::Other(kind) => {
             return Err(unsupported(format!("persistent update of device '{kind}' is not supported")));
