@@ -13,6 +13,7 @@
 
 pub mod aftermath;
 pub mod bench;
+pub mod calls;
 pub mod copying;
 pub mod events;
 pub mod faults;
@@ -111,6 +112,13 @@ impl Pair {
     /// A virsh on a host, against that host's daemon.
     pub fn virsh(&self, number: usize) -> Virsh {
         Virsh::new(self.host(number), self.daemons[number].uri())
+    }
+
+    /// Where a daemon keeps its records, as SQLite finds it: that follows links by their names, and the root of another
+    /// process has none.
+    pub fn database(&self, number: usize) -> PathBuf {
+        let host = self.host(number);
+        host.folder().join(if host.is_isolated() { "disk/f" } else { "f" }).join("ferry.sqlite")
     }
 
     /// The URI that both hosts reach a daemon by.

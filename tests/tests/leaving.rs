@@ -68,10 +68,7 @@ fn what_is_known_of_snapshots_keeps_a_guest_until_it_is_forgotten() {
     let uuid: Uuid = pair.virsh(0).ok(["domuuid", "vm"]).unwrap().trim().parse().unwrap();
     // Nothing makes one yet: it is put where it belongs while the daemon is away.
     pair.daemon(0).stop().unwrap();
-    // Where SQLite finds it: it follows links by their names, and that of another process's root has none.
-    let folder = pair.host(0).folder();
-    let root = if pair.host(0).is_isolated() { folder.join("disk/f") } else { folder.join("f") };
-    let store = Store::open(&root.join("ferry.sqlite")).unwrap();
+    let store = Store::open(&pair.database(0)).unwrap();
     for (name, parent) in [("first", None), ("second", Some("first"))] {
         let xml = format!(
             "<domainsnapshot><name>{name}</name><state>running</state><creationTime>1700000000</creationTime>\

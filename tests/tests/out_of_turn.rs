@@ -5,75 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use ferry_rpc::error::{Error, ErrorCode};
-use ferry_rpc::flags::MigrateFlags;
-use ferry_rpc::proto::{
-    Cookie, DomainLookupByName, DomainMigrateBegin3Params, DomainMigrateConfirm3Params,
-    DomainMigrateFinish3Params, DomainMigratePerform3Params, DomainMigratePrepare3Params, DomainRef,
-    MigrateBeginReply, MigrateFinishReply, MigratePrepareReply,
-};
+use ferry_rpc::error::ErrorCode;
+use ferry_rpc::proto::Cookie;
 use ferry_rpc::{ParamValue, TypedParam};
 use ferry_testkit::ferryd::Options;
 use ferry_testkit::serial::Serial;
 use ferry_tests::aftermath::Asking as _;
+use ferry_tests::calls::Client;
 use ferry_tests::wire::Wire;
 use ferry_tests::{Pair, SOON};
-
-/// What a stock client asks for in a direct migration.
-const FLAGS: MigrateFlags =
-    MigrateFlags::LIVE.with(MigrateFlags::UNSAFE).with(MigrateFlags::CHANGE_PROTECTION);
-
-/// A client that makes the calls one by one, with a connection to each host.
-struct Client {
-    wires: [Wire; 2],
-    domain: DomainRef,
-}
-
-impl Client {
-    fn new(pair: &Pair) -> Self {
-        let mut wires = [0, 1].map(|number| Wire::open(pair.daemon(number)));
-        let domain = wires[0].ask(&DomainLookupByName { name: "vm".to_owned() }).unwrap();
-        Self { wires, domain }
-    }
-
-    fn begin(&mut self) -> Result<MigrateBeginReply, Error> {
-        let domain = self.domain.clone();
-        self.wires[0].ask(&DomainMigrateBegin3Params { domain, params: Vec::new(), flags: FLAGS })
-    }
-
-    fn prepare(&mut self, begun: &MigrateBeginReply) -> Result<MigratePrepareReply, Error> {
-        let params = vec![TypedParam::new("destination_xml", begun.xml.as_str())];
-        self.wires[1].ask(&DomainMigratePrepare3Params {
-            params,
-            cookie: begun.cookie.clone(),
-            flags: FLAGS.without(MigrateFlags::CHANGE_PROTECTION),
-        })
-    }
-
-    fn perform(&mut self, prepared: &MigratePrepareReply, more: &[TypedParam]) -> Result<Cookie, Error> {
-        let mut params = more.to_vec();
-        params.extend(prepared.uri.as_deref().map(|uri| TypedParam::new("migrate_uri", uri)));
-        self.wires[0].ask(&DomainMigratePerform3Params {
-            domain: self.domain.clone(),
-            destination_uri: None,
-            params,
-            cookie: prepared.cookie.clone(),
-            flags: FLAGS,
-        })
-    }
-
-    fn finish(&mut self, cookie: &Cookie, cancelled: bool) -> Result<MigrateFinishReply, Error> {
-        let params = vec![TypedParam::new("destination_name", "vm")];
-        let flags = FLAGS.without(MigrateFlags::CHANGE_PROTECTION);
-        self.wires[1].ask(&DomainMigrateFinish3Params { params, cookie: cookie.clone(), flags, cancelled })
-    }
-
-    fn confirm(&mut self, cookie: &Cookie, cancelled: bool) -> Result<(), Error> {
-        let (domain, cookie) = (self.domain.clone(), cookie.clone());
-        let params = Vec::new();
-        self.wires[0].ask(&DomainMigrateConfirm3Params { domain, params, cookie, flags: FLAGS, cancelled })
-    }
-}
 
 fn beating() -> (Pair, Serial) {
     let pair = Pair::new(&Pair::distribution()).unwrap();
@@ -96,7 +36,7 @@ fn is_there(pair: &Pair, serial: &Serial) {
 #[test]
 fn a_perform_that_is_refused_as_it_stands_ends_its_begin() {
     let (pair, serial) = beating();
-    let mut client = Client::new(&pair);
+    let mut client = Client::new(&pair, 0);
     let begun = client.begin().unwrap();
     let prepared = client.prepare(&begun).unwrap();
     let compressed = [TypedParam::new("compression", ParamValue::String("zlib".to_owned()))];
@@ -115,7 +55,7 @@ fn a_finish_that_calls_off_before_perform_cleans_up_at_once() {
     for (tools, what) in [(Pair::distribution(), "7.2"), (Pair::newer(), "10.0")] {
         let pair = Pair::new(&tools).unwrap();
         let serial = pair.boot_sector("vm").unwrap();
-        let mut client = Client::new(&pair);
+        let mut client = Client::new(&pair, 0);
         let begun = client.begin().unwrap();
         client.prepare(&begun).unwrap();
         let asked = Instant::now();
@@ -132,7 +72,7 @@ fn a_finish_that_calls_off_before_perform_cleans_up_at_once() {
 #[test]
 fn what_is_asked_again_is_answered_again_and_what_comes_late_finds_it_over() {
     let (pair, serial) = beating();
-    let mut client = Client::new(&pair);
+    let mut client = Client::new(&pair, 0);
     let begun = client.begin().unwrap();
     let twice = client.begin().unwrap_err();
     assert_eq!(twice.code, ErrorCode::OPERATION_INVALID, "{twice}");
@@ -159,8 +99,7 @@ fn what_is_asked_again_is_answered_again_and_what_comes_late_finds_it_over() {
     // The same from somebody who comes when all is over, with the old cookies.
     let domain = client.domain.clone();
     drop(client);
-    let wires = [0, 1].map(|number| Wire::open(pair.daemon(number)));
-    let mut late = Client { wires, domain };
+    let mut late = Client::again(&pair, 0, domain);
     for cancelled in [true, false] {
         late.finish(&performed, cancelled).map(|_| ()).unwrap_err();
         late.confirm(&finished.cookie, cancelled).unwrap_err();
