@@ -1,10 +1,16 @@
 //! While nobody can know which host has the guest, nobody starts it: it is shown, and settled by contact alone.
 
-#![expect(clippy::expect_used, reason = "the helpers of a test fail as the test does")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of a test fail as the test does"
+)]
 
+use ferry_store::Store;
 use ferry_testkit::deadline::wait_until;
 use ferry_testkit::ferryd::Options;
-use ferry_testkit::programs;
+use ferry_testkit::{programs, tree};
 use ferry_tests::aftermath::Asking;
 use ferry_tests::{Pair, SOON};
 
@@ -75,4 +81,58 @@ fn a_guest_in_doubt_is_shown_and_left_alone_until_the_hosts_have_spoken() {
     // It is known now that it left: starting it here again is not refused for a doubt, but because it runs there.
     let refused = pair.virsh(0).fails(["start", "vm"]).unwrap();
     assert!(!refused.contains(REASON), "{refused}");
+}
+
+/// Its host comes up again: nothing of the guest lives here, and the other host cannot be asked. It is to start with its
+/// host, and must not.
+#[test]
+fn a_guest_in_doubt_does_not_start_with_its_host() {
+    let tools = Pair::distribution();
+    let options = || Options { fault_points: true, ..Options::default() };
+    let mut pair = Pair::with([&tools, &tools], [options(), options()]).unwrap();
+    if !pair.host(0).is_isolated() {
+        return; // No cable to cut.
+    }
+    let serial = pair.boot_sector("vm").unwrap();
+    pair.virsh(0).ok(["autostart", "vm"]).unwrap();
+    let xml = pair.lab().shared().join("same.xml");
+    std::fs::write(&xml, pair.virsh(0).ok(["dumpxml", "vm", "--inactive"]).unwrap()).unwrap();
+    let hold = pair.daemon(0).arm("telling-granted").unwrap();
+    let uri = pair.uri(1);
+    let _client =
+        pair.virsh(0).start(["migrate", "vm", &uri, "--live", "--unsafe", "--p2p"], "migrate").unwrap();
+    hold.wait(SOON).unwrap();
+    pair.host(1).cut().unwrap();
+    drop(hold);
+    wait_doubt(&pair);
+    // As a power cut leaves it.
+    pair.daemon(0).kill().unwrap();
+    let [qemu] = pair.daemon(0).qemus()[..] else { panic!("one QEMU on the source") };
+    tree::kill(qemu).unwrap();
+    Store::open(&pair.database(0)).unwrap().set_host_value("autostarted_boot", "another").unwrap();
+    pair.daemon_mut(0).start_again().unwrap();
+
+    let refused = "could not be started with the host";
+    wait_until("the start to be refused", SOON, || pair.daemon(0).log_tail(40).contains(refused)).unwrap();
+    for round in ["handed over", "in doubt"] {
+        for words in
+            [&["start", "vm"][..], &["start", "vm", "--force-boot"], &["create", xml.to_str().unwrap()]]
+        {
+            let said = pair.virsh(0).fails(words.iter().copied()).unwrap();
+            assert!(said.contains("handed over") || said.contains(REASON), "{round}: {words:?}: {said}");
+        }
+        assert!(pair.daemon(0).qemus().is_empty(), "{round}");
+        if round == "handed over" {
+            wait_doubt(&pair);
+        }
+    }
+    pair.host(1).heal().unwrap();
+    serial.wait_beats_on(pair.ear(1), 50, SOON).unwrap();
+    wait_until("the guest on the destination alone", SOON, || {
+        let states =
+            [0, 1].map(|host| pair.virsh(host).ok(["domstate", "vm", "--reason"]).unwrap_or_default());
+        states[0].starts_with("shut off") && states[1] == "running (migrated)"
+    })
+    .unwrap();
+    serial.verdict().whole().unwrap();
 }

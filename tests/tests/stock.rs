@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
 
-use ferry_testkit::ferryd::{Ferryd, Options};
+use ferry_testkit::deadline::wait_until;
+use ferry_testkit::ferryd::{Ferryd, Hold, Options};
 use ferry_testkit::guest::Domain;
 use ferry_testkit::lab::Lab;
-use ferry_testkit::programs;
 use ferry_testkit::serial::Serial;
 use ferry_testkit::stock::Libvirtd;
 use ferry_testkit::tools::Tools;
+use ferry_testkit::tree::Tree;
 use ferry_testkit::virsh::Virsh;
+use ferry_testkit::{programs, tree};
 use ferry_tests::aftermath::Asking as _;
 use ferry_tests::{Pair, SOON};
 
@@ -25,12 +27,16 @@ struct Crossing {
 
 impl Crossing {
     fn new(tools: &Tools, machine: &str) -> Option<Self> {
+        Self::with(tools, machine, Options::default())
+    }
+
+    fn with(tools: &Tools, machine: &str, options: Options) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("stock libvirt needs hosts in namespaces");
             return None;
         }
         let lab = Lab::new(&[("h1", tools), ("h2", tools)]).unwrap();
-        let ferry = Ferryd::start(lab.host(0), Options::default()).unwrap();
+        let ferry = Ferryd::start(lab.host(0), options).unwrap();
         let stock = Libvirtd::start(lab.host(1)).unwrap();
         let log = "/run/vm.log";
         let serial =
@@ -66,7 +72,7 @@ impl Crossing {
         assert_eq!(self.virsh(to).reason("vm"), "running (migrated)");
         assert!(self.virsh(from).domains().unwrap().is_empty(), "the source keeps nothing");
         let one = if to == 0 { [1, 0] } else { [0, 1] };
-        ferry_testkit::deadline::wait_until("one QEMU", SOON, || self.qemus() == one).unwrap();
+        wait_until("one QEMU", SOON, || self.qemus() == one).unwrap();
         self.serial.verdict().whole().unwrap();
     }
 }
@@ -130,8 +136,65 @@ fn an_abort_toward_stock_leaves_the_guest_here() {
         virsh.ok(["domjobabort", "vm"]).unwrap();
         assert_eq!(copy.wait_end(SOON).unwrap(), "exit code 1");
         crossing.serial.wait_beats_on("h1", 50, SOON).unwrap();
-        ferry_testkit::deadline::wait_until("one QEMU", SOON, || crossing.qemus() == [1, 0]).unwrap();
+        wait_until("one QEMU", SOON, || crossing.qemus() == [1, 0]).unwrap();
         assert!(crossing.virsh(1).domains().unwrap().is_empty());
     }
     crossing.serial.verdict().whole().unwrap();
+}
+
+/// Granted toward a stock host, which has not been called to start the guest yet: what happens next is up to it.
+fn granted_to_stock() -> Option<(Crossing, Tree, Hold)> {
+    let options = Options { fault_points: true, ..Options::default() };
+    let crossing = Crossing::with(&Pair::distribution(), "pc", options)?;
+    crossing.virsh(0).define_and_start("vm", &crossing.xml).unwrap();
+    crossing.serial.wait_beats(50, SOON).unwrap();
+    let hold = crossing.ferry.arm("after-Granted").unwrap();
+    let uri = crossing.uri(1);
+    let words = ["migrate", "vm", &uri, "--live", "--unsafe", "--p2p"];
+    let client = crossing.virsh(0).start(words, "migrate").unwrap();
+    hold.wait(SOON).unwrap();
+    Some((crossing, client, hold))
+}
+
+/// A stock host's word that the guest does not run there is no proof, for it may have run and ended. That it was never
+/// started is one: this daemon has watched its events without a break.
+#[test]
+fn a_guest_that_stock_was_seen_not_to_start_goes_on_here() {
+    let Some((crossing, client, hold)) = granted_to_stock() else { return };
+    let [there] = crossing.stock.qemus()[..] else { panic!("one QEMU on the stock host") };
+    tree::kill(there).unwrap();
+    drop(hold);
+    assert_eq!(client.wait_end(SOON).unwrap(), "exit code 1", "{}", client.log_tail(3));
+    crossing.serial.wait_beats_on("h1", 50, SOON).unwrap();
+    let reason = crossing.virsh(0).reason("vm");
+    assert!(reason.starts_with("running"), "{reason}");
+    wait_until("one QEMU", SOON, || crossing.qemus() == [1, 0]).unwrap();
+    crossing.serial.verdict().whole().unwrap();
+}
+
+#[test]
+fn a_guest_that_stock_may_have_started_waits_for_the_operator() {
+    let Some((crossing, client, hold)) = granted_to_stock() else { return };
+    // The events end with the connection: what follows is not seen.
+    crossing.stock.kill().unwrap();
+    drop(hold);
+    assert_ne!(client.wait_end(SOON * 3).unwrap(), "exit code 0", "{}", client.log_tail(3));
+    let virsh = crossing.virsh(0);
+    assert_eq!(virsh.reason("vm"), "paused (migrating)");
+    virsh.refused(&["resume", "vm"], "it is in doubt");
+    assert!(virsh.ok(["dominfo", "vm"]).unwrap().contains("doubt"));
+    // He has seen to it that nothing runs there.
+    for qemu in crossing.stock.qemus() {
+        tree::kill(qemu).unwrap();
+    }
+    let root = crossing.ferry.root().display().to_string();
+    let ferry = |words: &[&str]| {
+        let words: Vec<_> = ["-c", &root].iter().chain(words).map(|word| (*word).to_owned()).collect();
+        crossing.lab.host(0).run(programs::ferry().unwrap(), words, SOON).unwrap()
+    };
+    ferry(&["resolve", "vm", "--guest-is", "here", "--yes"]).ok().unwrap();
+    crossing.serial.wait_beats_on("h1", 50, SOON).unwrap();
+    crossing.serial.verdict().whole().unwrap();
+    let told = ferry(&["history", "--limit", "1"]).ok().unwrap();
+    assert!(told.contains("best effort: the other host runs no ferryd"), "{told}");
 }

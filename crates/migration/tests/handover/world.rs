@@ -54,6 +54,8 @@ pub(crate) enum Broken {
     AbsenceDeclines,
     /// H11: with a full journal the source resumes without asking.
     ResumesUnwritten,
+    /// H16: a guest that is to stay paused is claimed on its record alone, without a sign of life.
+    RecordIsEnough,
     /// H12: toward a peer that proves nothing, absence of the guest is proof.
     AbsenceProves,
 }
