@@ -183,3 +183,109 @@ fn a_plan_names_what_both_hosts_have_against_it_and_begins_nothing() {
     let here = ferry(&pair, 0, &["plan", "vm", &pair.uri(0), "--unsafe"]);
     assert!(here.stdout.contains("Attempt to migrate guest to the same host"), "{}", here.stdout);
 }
+
+/// Two hosts that see one data file, and have an image of their own for it under the same path.
+struct Split {
+    pair: Pair,
+    serial: ferry_testkit::serial::Serial,
+}
+
+/// The images of [`Split`].
+const OWN: &str = "/run/own/vm.qcow2";
+
+impl Split {
+    /// `None` where the hosts have one file system between them.
+    fn new(raw: &str) -> Option<Split> {
+        let tools = Pair::distribution();
+        let config = format!("shared_filesystems = [{:?}]\n", std::env::temp_dir().display().to_string());
+        let options = Options { config: Some(config), ..Options::default() };
+        let pair = Pair::with([&tools; 2], [options.clone(), options]).unwrap();
+        if !pair.host(0).is_isolated() {
+            eprintln!("images of each host's own need hosts in namespaces");
+            return None;
+        }
+        let (log, serial) = pair.listen("vm").unwrap();
+        let data = pair.lab().shared().join("vm.raw");
+        // Making an image empties its data file: the guest's sector is written last.
+        let make = |number: usize, path: &str, size: &str| {
+            let words = format!(
+                "mkdir -p /run/own; qemu-img create -q -f qcow2 -o data_file='{}',data_file_raw={raw} {path} {size}",
+                data.display()
+            );
+            pair.host(number).sh(&words).unwrap();
+        };
+        make(0, OWN, "1M");
+        make(1, "/run/own/larger", "2M");
+        make(1, "/run/own/equal", "1M");
+        make(1, "/run/own/marked", "1M");
+        pair.host(1).sh("qemu-img bitmap --add -g 64k /run/own/marked b0").unwrap();
+        let sector = pair.lab().shared().join("sector");
+        ferry_testkit::boot_sector::write_image(&sector).unwrap();
+        let fill = format!(
+            "qemu-img bitmap --add -g 64k {OWN} b0
+             qemu-io -c 'write -q -s {} 0 512' -c 'write -q 128k 64k' {OWN}",
+            sector.display()
+        );
+        pair.host(0).sh(&fill).unwrap();
+        let boot = ferry_testkit::guest::Boot::Disk;
+        let port = ferry_testkit::guest::Port::File(log);
+        let domain = ferry_testkit::guest::Domain::new("vm", boot, port).disk(OWN, "qcow2");
+        pair.start("vm", domain).unwrap();
+        serial.wait_beats_on(pair.ear(0), 50, SOON).unwrap();
+        Some(Split { pair, serial })
+    }
+
+    /// Puts one of the second host's images in place.
+    fn place(&self, name: &str) {
+        self.pair.host(1).sh(&format!("cp /run/own/{name} {OWN}")).unwrap();
+    }
+
+    /// How many bytes the guest's bitmap on this host calls dirty, and whether it would be stored.
+    fn bitmap(&self, number: usize) -> (u64, bool) {
+        let text = json!({"execute": "query-named-block-nodes", "arguments": {"flat": true}}).to_string();
+        let answer = self.pair.virsh(number).ok(["qemu-monitor-command", "vm", &text]).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let nodes = answer["return"].as_array().unwrap();
+        let node = nodes.iter().find(|node| node["drv"] == "qcow2").unwrap();
+        let bitmap = node["dirty-bitmaps"].as_array().and_then(|bitmaps| bitmaps.first());
+        let bitmap = bitmap.expect("a bitmap");
+        assert_eq!(bitmap["name"], "b0");
+        (bitmap["count"].as_u64().unwrap(), bitmap["persistent"] == true)
+    }
+}
+
+/// What the guest reads and writes is in the data file; the image's bitmaps go along, there and back.
+#[test]
+fn an_image_beside_a_raw_data_file_need_not_be_shared() {
+    let Some(split) = Split::new("on") else { return };
+    let (pair, serial) = (&split.pair, &split.serial);
+    refused(pair, &["--live"], &["No such file or directory"]);
+    split.place("larger");
+    for mode in ["--verbose", "--p2p"] {
+        let part =
+            "the image on the destination does not fit the source's: its size is 2097152 bytes, not 1048576)";
+        refused(pair, &["--live", mode], &[NOT_SHARED, "disk vda", part]);
+    }
+    split.place("marked");
+    refused(pair, &["--live"], &[NOT_SHARED, "it has a bitmap 'b0' of its own"]);
+    split.place("equal");
+    pair.stayed("vm", serial);
+    assert_eq!(split.bitmap(0), (131_072, true));
+
+    for (from, mode) in [(0, "--verbose"), (1, "--p2p"), (0, "--p2p")] {
+        pair.virsh(from).ok(migrate(pair, from, &["--live", mode])).unwrap();
+        pair.moved(from, "vm", "running (migrated)", serial);
+        assert_eq!(split.bitmap(1 - from), (131_072, true), "on its way from {from}");
+    }
+}
+
+/// Without `data_file_raw` the image says where in the data file what lies.
+#[test]
+fn an_image_that_maps_its_data_file_must_be_shared_as_well() {
+    let Some(split) = Split::new("off") else { return };
+    split.place("equal");
+    for mode in ["--verbose", "--p2p"] {
+        refused(&split.pair, &["--live", mode], &[NOT_SHARED, "disk vda: /run/own/vm.qcow2 is on tmpfs"]);
+    }
+    split.pair.stayed("vm", &split.serial);
+}

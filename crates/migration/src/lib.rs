@@ -44,6 +44,7 @@ pub mod source;
 
 pub mod checks;
 pub mod cookie;
+pub mod overlay;
 pub mod params;
 pub mod policy;
 pub mod stats;

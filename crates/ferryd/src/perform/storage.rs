@@ -86,6 +86,7 @@ fn facts(disk: &disk::Disk, look: impl Fn(&Path) -> safe::Place) -> safe::Disk {
         shareable: disk.shareable,
         copied: false,
         cache: disk.driver.as_ref().and_then(|driver| driver.cache),
+        overlay: None,
         sources,
     }
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | empty, read-only, or copied by this migration | yes |
 //! | on the network | yes |
+//! | an image that holds nothing but bitmaps ([`crate::overlay`]) | if they travel, and its like stands on the other host |
 //! | on a local NVMe controller | no: nobody else sees it |
 //! | a file on a file system that does not answer | no: nobody can tell |
 //! | a file on a file system of this host alone | no: nobody else sees it |
@@ -45,8 +46,19 @@ pub struct Disk {
     pub copied: bool,
     /// How the host caches it, as the definition says.
     pub cache: Option<CacheMode>,
+    /// Its image, the first of its sources, holds nothing but bitmaps. None: it holds what the guest wrote.
+    pub overlay: Option<Overlay>,
     /// Where its bytes are: the image, and its data file when it has one. None: an empty drive.
     pub sources: Vec<Source>,
+}
+
+/// What is known of an image that holds nothing but bitmaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlay {
+    /// It has none, or QEMU sends them along.
+    pub travels: bool,
+    /// Whether an image of equal size stands on the destination. None: nobody has looked yet.
+    pub is_there: Option<bool>,
 }
 
 /// Where bytes of a disk are.
@@ -73,6 +85,17 @@ pub enum Place {
     Network,
 }
 
+impl Place {
+    /// Whether nobody but this host sees it.
+    fn is_local(&self) -> bool {
+        match self {
+            Self::File(file_system) => file_system.sharing == Sharing::Local,
+            Self::Nvme => true,
+            Self::Silent | Self::Device | Self::Network => false,
+        }
+    }
+}
+
 /// Every disk that is not safe to migrate. `drops_cache`: QEMU drops an image's cached pages when it takes it over.
 pub fn findings(disks: &[Disk], drops_cache: bool) -> Vec<Finding> {
     disks.iter().filter(|disk| !disk.is_harmless()).flat_map(|disk| disk.findings(drops_cache)).collect()
@@ -87,7 +110,33 @@ impl Disk {
         let is_coherent = drops_cache
             || self.shareable
             || matches!(self.cache, Some(CacheMode::None | CacheMode::Directsync));
-        self.sources.iter().filter_map(move |source| self.judge(source, is_coherent))
+        let judge = move |(number, source): (usize, &Source)| match self.overlay {
+            // One that the other host sees anyway is judged as such.
+            Some(overlay) if number == 0 && source.place.is_local() => self.judge_overlay(source, overlay),
+            _ => self.judge(source, is_coherent),
+        };
+        self.sources.iter().enumerate().filter_map(judge)
+    }
+
+    fn judge_overlay(&self, image: &Source, overlay: Overlay) -> Option<Finding> {
+        let (target, name) = (&self.target, &image.name);
+        let (why, remedy) = match overlay {
+            Overlay { travels: false, .. } => (
+                "has dirty bitmaps, which QEMU cannot send along",
+                "remove the bitmaps, or put the image on storage that both hosts share",
+            ),
+            Overlay { is_there: Some(false), .. } => (
+                "has no like on the other host, or it runs no ferryd to say so",
+                "make one there, with `qemu-img create -f qcow2 -o data_file=…,data_file_raw=on`, of the same size",
+            ),
+            Overlay { travels: true, is_there: None | Some(true) } => return None,
+        };
+        Some(Finding {
+            severity: Severity::Refusal,
+            code: ErrorCode::MIGRATE_UNSAFE,
+            text: format!("{NOT_SHARED} (disk {target}: {name} {why})"),
+            remedy,
+        })
     }
 
     fn judge(&self, source: &Source, is_coherent: bool) -> Option<Finding> {
@@ -143,6 +192,7 @@ mod tests {
             shareable: false,
             copied: false,
             cache: None,
+            overlay: None,
             sources: vec![Source { name: "/images/a".to_owned(), place }],
         }
     }
@@ -220,6 +270,33 @@ mod tests {
         assert!(texts(&split, true)[0].contains("/images/a.raw is on xfs"));
         split.sources = vec![local, shared];
         assert_eq!(texts(&split, true).len(), 1, "the image itself counts as much");
+    }
+
+    #[test]
+    fn an_image_of_nothing_but_bitmaps_may_stay_unshared_if_they_travel_and_its_like_is_there() {
+        let image = Source { name: "/own/a".to_owned(), place: file("ext4", Sharing::Local) };
+        let data = |place| Source { name: "/nfs/a.raw".to_owned(), place };
+        let mut split = disk(Place::Network);
+        split.sources = vec![image.clone(), data(file("nfs4", Sharing::Shared))];
+        assert_eq!(texts(&split, true).len(), 1, "it holds more");
+        for (travels, is_there, part) in [
+            (true, None, None),
+            (true, Some(true), None),
+            (true, Some(false), Some("has no like on the other host")),
+            (false, None, Some("has dirty bitmaps, which QEMU cannot send along")),
+            (false, Some(true), Some("has dirty bitmaps, which QEMU cannot send along")),
+        ] {
+            split.overlay = Some(Overlay { travels, is_there });
+            let found = texts(&split, true);
+            assert_eq!(found.len(), usize::from(part.is_some()), "{found:?}");
+            assert!(part.is_none_or(|part| found[0].contains(part)), "{found:?}");
+        }
+        // The data file is judged as ever, and so is an image that is shared.
+        split.overlay = Some(Overlay { travels: true, is_there: Some(true) });
+        split.sources[1] = data(file("xfs", Sharing::Local));
+        assert!(texts(&split, true)[0].contains("/nfs/a.raw is on xfs"));
+        split.sources = vec![Source { place: file("nfs4", Sharing::Shared), ..image }, data(Place::Network)];
+        assert_eq!(texts(&split, false), [format!("{CACHED} (disk vda: /own/a)")]);
     }
 
     #[test]

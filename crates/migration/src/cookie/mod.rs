@@ -16,6 +16,7 @@
 //! <ferry:handover xmlns:ferry='https://github.com/ferry-vm/ferry/ns/handover/1' id='…' epoch='…' secret='…'>
 //!   <ferry:address>…</ferry:address>
 //!   <ferry:says>granted</ferry:says>
+//!   <ferry:overlay disk='vda' size='…' data='…' node='…'><ferry:bitmap>…</ferry:bitmap></ferry:overlay>
 //! </ferry:handover>
 //! ```
 
@@ -27,6 +28,7 @@ pub use read::{CookieError, Expected, Reader};
 
 use ferry_domxml::Uuid;
 
+use crate::overlay::Overlay;
 use crate::stats::JobStats;
 use crate::{Epoch, Evidence, MigrationId, Secret};
 
@@ -108,6 +110,8 @@ pub struct Handover {
     pub addresses: Vec<String>,
     /// What the sender states.
     pub says: Option<Says>,
+    /// In Begin's: images that need not be shared. In Prepare's: those of them that have their like there.
+    pub overlays: Vec<Overlay>,
 }
 
 /// A statement in a cookie.

@@ -3,6 +3,8 @@
 use ferry_domxml::{Element, Node, ParseError, Uuid};
 use ferry_rpc::{Error, ErrorCode, Origin};
 
+use crate::overlay::{BITMAPS_MAX, OVERLAYS_MAX, Overlay};
+
 use super::{
     ADDRESSES_MAX, BYTES_MAX, Capability, Common, Cookie, Feature, Graphics, Handover, NAMESPACE, Says,
     statistics,
@@ -237,6 +239,7 @@ fn read_handover(element: &Element) -> Result<Option<Handover>, CookieError> {
     let attribute = |name| element.attribute(name).ok_or(CookieError::Handover);
     let mut addresses = Vec::new();
     let mut says = None;
+    let mut overlays = Vec::new();
     for child in element.elements() {
         match child.name.as_str() {
             "ferry:address" => {
@@ -251,6 +254,7 @@ fn read_handover(element: &Element) -> Result<Option<Handover>, CookieError> {
                 let known = Says::ALL.into_iter().find(|says| says.text() == text.trim());
                 says = Some(known.ok_or(CookieError::Handover)?);
             }
+            "ferry:overlay" if overlays.len() < OVERLAYS_MAX => overlays.push(read_overlay(child)?),
             _ => return Err(CookieError::Handover),
         }
     }
@@ -260,7 +264,23 @@ fn read_handover(element: &Element) -> Result<Option<Handover>, CookieError> {
         secret: attribute("secret")?.parse().map_err(|_| CookieError::Handover)?,
         addresses,
         says,
+        overlays,
     }))
+}
+
+fn read_overlay(element: &Element) -> Result<Overlay, CookieError> {
+    let attribute = |name| element.attribute(name).ok_or(CookieError::Handover);
+    let bitmaps: Vec<String> = element.elements().map(Element::text).collect();
+    if bitmaps.len() > BITMAPS_MAX || element.elements().any(|child| child.name != "ferry:bitmap") {
+        return Err(CookieError::Handover);
+    }
+    Ok(Overlay {
+        disk: attribute("disk")?.to_owned(),
+        node: element.attribute("node").map(str::to_owned),
+        size: attribute("size")?.parse().map_err(|_| CookieError::Handover)?,
+        data: attribute("data")?.to_owned(),
+        bitmaps,
+    })
 }
 
 /// Capabilities without a name, or above a bound that no hypervisor reaches, are passed over.

@@ -1,6 +1,7 @@
 //! The cookie codec: what we write is read back, what stock writes is read, what is hostile is refused.
 
 use super::*;
+use crate::overlay::Overlay;
 use crate::stats::{Delta, Memory, Progress, Timeline};
 use ferry_rpc::{Error, ErrorCode, Origin};
 
@@ -23,6 +24,13 @@ fn handover(says: Option<Says>) -> Handover {
         secret: Secret::from_bytes([8; 16]),
         addresses: vec!["tcp:alpha:16509".into(), "unix:/run/a&b".into()],
         says,
+        overlays: vec![Overlay {
+            disk: "vda".into(),
+            node: Some("libvirt-1-format".into()),
+            size: 1 << 20,
+            data: "/images/a 'raw'".into(),
+            bitmaps: vec!["b0".into(), "<b1>".into()],
+        }],
     }
 }
 
@@ -111,6 +119,10 @@ fn the_layout_is_frozen() {
     <ferry:address>tcp:alpha:16509</ferry:address>
     <ferry:address>unix:/run/a&amp;b</ferry:address>
     <ferry:says>granted</ferry:says>
+    <ferry:overlay disk='vda' size='1048576' data='/images/a &apos;raw&apos;' node='libvirt-1-format'>
+      <ferry:bitmap>b0</ferry:bitmap>
+      <ferry:bitmap>&lt;b1&gt;</ferry:bitmap>
+    </ferry:overlay>
   </ferry:handover>
 </qemu-migration>
 \0";

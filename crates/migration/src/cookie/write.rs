@@ -1,6 +1,7 @@
 //! A [`Cookie`] into its bytes. Called by the driver; knows the layout and nothing else.
 
 use super::{Cookie, Graphics, Handover, NAMESPACE};
+use crate::overlay::Overlay;
 
 impl Cookie {
     /// The bytes as they travel, the trailing NUL included.
@@ -59,7 +60,21 @@ fn write_handover(xml: &mut String, handover: &Handover) {
     if let Some(says) = handover.says {
         element(xml, 2, "ferry:says", says.text());
     }
+    for overlay in &handover.overlays {
+        write_overlay(xml, overlay);
+    }
     xml.push_str("  </ferry:handover>\n");
+}
+
+fn write_overlay(xml: &mut String, overlay: &Overlay) {
+    let size = overlay.size.to_string();
+    let mut attributes = vec![("disk", overlay.disk.as_str()), ("size", &size), ("data", &overlay.data)];
+    attributes.extend(overlay.node.as_deref().map(|node| ("node", node)));
+    open(xml, 2, "ferry:overlay", &attributes, ">");
+    for bitmap in &overlay.bitmaps {
+        element(xml, 3, "ferry:bitmap", bitmap);
+    }
+    xml.push_str("    </ferry:overlay>\n");
 }
 
 fn write_graphics(xml: &mut String, graphics: &Graphics) {

@@ -108,7 +108,7 @@ impl Driver {
             Memory::Broken if outgoing.rest.by_hand.is_some() => return not(NotResumable::UnderWay),
             Memory::Broken => {}
         }
-        let cookie = cookies::begin(self, &outgoing.names, parameters);
+        let cookie = cookies::begin(self, &outgoing.names, parameters, Vec::new());
         Ok(Begun { cookie, xml: guest.domain.format(FormatOptions::MIGRATION) })
     }
 
@@ -197,7 +197,8 @@ impl Driver {
         let Some(Migration::In(incoming)) = &self.migration else {
             return Err(refuse::internal("the migration has ended"));
         };
-        let cookie = cookies::prepared(self, &incoming.source_name, incoming.shared_names(), false);
+        let cookie =
+            cookies::prepared(self, &incoming.source_name, incoming.shared_names(), Some(&incoming.overlays));
         let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
         let uri = match &incoming.rest.uri {
             Some(path) if path.starts_with("unix:") && wished.is_none() => Some(path.clone()),

@@ -5,6 +5,7 @@
 
 use ferry_domxml::FormatOptions;
 use ferry_migration::cookie::{Capability, Common, Cookie, Expected, Feature, Handover, Reader, Says};
+use ferry_migration::overlay::Overlay;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
 use ferry_migration::{Evidence, MigrationId, Peer};
@@ -27,6 +28,8 @@ pub(super) struct Offer {
     pub(super) hostname: Option<String>,
     /// The names of the migration; nothing from a stock source.
     pub(super) names: Option<Names>,
+    /// Images of the guest that hold nothing but bitmaps.
+    pub(super) overlays: Vec<Overlay>,
     /// Where the source's daemon can be asked.
     pub(super) peer: Option<Other>,
     /// What the source is when it cannot be asked.
@@ -37,6 +40,8 @@ pub(super) struct Offer {
 pub(super) struct Answered {
     /// Which migration the destination has prepared for; nothing from a stock one.
     pub(super) id: Option<MigrationId>,
+    /// What stands there for the guest's images that hold nothing but bitmaps.
+    pub(super) overlays: Vec<Overlay>,
     /// Where the destination's daemon can be asked.
     pub(super) peer: Option<Other>,
     /// What the destination is when it cannot be asked.
@@ -59,10 +64,15 @@ impl Delivery {
 }
 
 /// Begin's cookie.
-pub(super) fn begin(driver: &Driver, names: &Names, parameters: &Parameters) -> Vec<u8> {
+pub(super) fn begin(
+    driver: &Driver,
+    names: &Names,
+    parameters: &Parameters,
+    overlays: Vec<Overlay>,
+) -> Vec<u8> {
     let mut cookie = Cookie::new(common(driver));
     cookie.features.push(Feature::Lockstate);
-    cookie.handover = Some(handover(driver, names, None));
+    cookie.handover = Some(Handover { overlays, ..handover(driver, names, None) });
     if !parameters.is_offline() {
         cookie.capabilities = Some(capabilities(driver, AUTO_SOURCE));
         cookie.cpu = driver
@@ -74,11 +84,20 @@ pub(super) fn begin(driver: &Driver, names: &Names, parameters: &Parameters) -> 
     cookie.to_bytes()
 }
 
-/// Prepare's cookie.
-pub(super) fn prepared(driver: &Driver, source_name: &str, names: Option<&Names>, offline: bool) -> Vec<u8> {
+/// Prepare's cookie. `overlays`: what stands here for the guest's images that hold nothing but bitmaps; none when only the
+/// definition comes.
+pub(super) fn prepared(
+    driver: &Driver,
+    source_name: &str,
+    names: Option<&Names>,
+    overlays: Option<&[Overlay]>,
+) -> Vec<u8> {
     let mut cookie = Cookie::new(Common { name: source_name.to_owned(), ..common(driver) });
-    cookie.handover = names.map(|names| handover(driver, names, None));
-    if !offline {
+    cookie.handover = names.map(|names| Handover {
+        overlays: overlays.unwrap_or_default().to_vec(),
+        ..handover(driver, names, None)
+    });
+    if overlays.is_some() {
         cookie.capabilities = Some(capabilities(driver, AUTO_DESTINATION));
     }
     cookie.to_bytes()
@@ -122,10 +141,12 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
             source_name: None,
             hostname: None,
             names: None,
+            overlays: Vec::new(),
             peer: None,
             without_address: Peer::Mute(BestEffort::CookieLost),
         });
     };
+    let overlays = cookie.handover.as_ref().map(|handover| handover.overlays.clone()).unwrap_or_default();
     let (peer, without_address) = other(driver, &cookie);
     let names = cookie.handover.map(|handover| Names {
         id: handover.id,
@@ -136,6 +157,7 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
         source_name: Some(cookie.common.name),
         hostname: Some(cookie.common.hostname),
         names,
+        overlays,
         peer,
         without_address,
     })
@@ -144,11 +166,13 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
 /// Perform reads Prepare's cookie: who is at the other end.
 pub(super) fn read_prepared(driver: &Driver, bytes: &[u8]) -> Result<Answered, Error> {
     let Some(cookie) = Cookie::parse(bytes, Reader::Perform, &expected(driver))? else {
-        return Ok(Answered { id: None, peer: None, without_address: Peer::Mute(BestEffort::CookieLost) });
+        let without_address = Peer::Mute(BestEffort::CookieLost);
+        return Ok(Answered { id: None, overlays: Vec::new(), peer: None, without_address });
     };
     let (peer, without_address) = other(driver, &cookie);
     let id = cookie.handover.as_ref().map(|handover| handover.id);
-    Ok(Answered { id, peer, without_address })
+    let overlays = cookie.handover.map(|handover| handover.overlays).unwrap_or_default();
+    Ok(Answered { id, overlays, peer, without_address })
 }
 
 /// Finish reads Perform's cookie.
@@ -229,6 +253,7 @@ fn handover(driver: &Driver, names: &Names, says: Option<Says>) -> Handover {
         secret: names.secret.clone(),
         addresses: crate::handover::addresses(&driver.host),
         says,
+        overlays: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod by_hand;
 mod cookies;
 mod destination;
 mod journal;
+mod overlays;
 mod postcopy;
 mod recover;
 mod source;

@@ -34,7 +34,9 @@ impl Driver {
         self.happen(Happening::LaunchedIncoming);
         // From here on a restarted daemon knows the process.
         self.record_guest().await?;
+        let overlays = self.meet_overlays().await?;
         let switched = [
+            (MigrationCapability::DirtyBitmaps, overlays.iter().any(|overlay| !overlay.bitmaps.is_empty())),
             (MigrationCapability::Events, true),
             (MigrationCapability::LateBlockActivate, true),
             (MigrationCapability::ReturnPath, true),
@@ -54,6 +56,7 @@ impl Driver {
             incoming.uri =
                 uri::uri_out(incoming.parameters.migrate_uri.as_deref(), uri.as_ref(), &host, number);
             incoming.rest.uri = Some(listening);
+            incoming.overlays = overlays;
             incoming.port = port;
         }
         Ok(())

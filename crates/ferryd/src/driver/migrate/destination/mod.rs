@@ -18,6 +18,7 @@ use ferry_migration::cookie::Says;
 use ferry_migration::destination::{Answer, Call, Denied, Destination, Effect, Ended, Fate, Input, Report};
 use ferry_migration::journal::DestinationRecord;
 use ferry_migration::message::Word;
+use ferry_migration::overlay::Overlay;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
 use ferry_migration::stats::JobStats;
@@ -57,6 +58,8 @@ pub(crate) struct Incoming {
     pub(super) names: Names,
     /// Whether the source calls it the same: a stock one has no name for it.
     names_are_shared: bool,
+    /// Images of the guest on the source that hold nothing but bitmaps; from Prepare's end on, what stands for them here.
+    pub(super) overlays: Vec<Overlay>,
     pub(super) conversation: Conversation,
     /// The start of QEMU that this migration is about; chosen before it is recorded.
     pub(super) launch_id: String,
@@ -160,6 +163,7 @@ impl Driver {
             (launch_id, Some(client.id())),
         );
         incoming.source_host = offer.hostname.unwrap_or_default();
+        incoming.overlays = offer.overlays;
         incoming.definition = Some(definition);
         incoming.prepare.set(reply);
         self.migration = Some(Migration::In(Box::new(incoming)));
@@ -499,7 +503,8 @@ impl Driver {
         match reply {
             Answer::Ok(Call::Prepare) => {
                 let Some(Migration::In(incoming)) = &self.migration else { return };
-                let cookie = cookies::prepared(self, &incoming.source_name, incoming.shared_names(), false);
+                let (name, overlays) = (&incoming.source_name, Some(&*incoming.overlays));
+                let cookie = cookies::prepared(self, name, incoming.shared_names(), overlays);
                 let prepared = Prepared { cookie, uri: incoming.uri.clone() };
                 if let Some(Migration::In(incoming)) = &mut self.migration {
                     incoming.prepare.answer(Ok(prepared));
@@ -651,6 +656,7 @@ impl Incoming {
             machine,
             names,
             names_are_shared,
+            overlays: Vec::new(),
             conversation,
             launch_id,
             job_open: true,

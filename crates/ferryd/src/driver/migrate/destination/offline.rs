@@ -23,7 +23,7 @@ impl Driver {
         let host = self.host.config.migration_host.clone().unwrap_or_else(|| self.host.hostname.clone());
         let port = *self.host.config.migration_ports().start();
         let uri = uri::uri_out(parameters.migrate_uri.as_deref(), uri.as_ref(), &host, port);
-        let cookie = cookies::prepared(self, &source_name, names.as_ref(), true);
+        let cookie = cookies::prepared(self, &source_name, names.as_ref(), None);
         self.watch(client.clone());
         self.offline = Some(Offline { definition, source_name, client: client.id() });
         Ok(Prepared { cookie, uri })

@@ -2,6 +2,7 @@
 
 use ferry_domain::Operation;
 use ferry_domxml::{Domain, FormatOptions};
+use ferry_migration::overlay::Overlay;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
 use ferry_migration::source::Input;
@@ -11,6 +12,7 @@ use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
 
 use super::super::by_hand::broken_off;
+use super::super::overlays::mappings;
 use super::super::{Begun, Conversation, Migration, Names, cookies};
 use crate::driver::migrate::cookies::Answered;
 use crate::driver::{Driver, Reply, answer};
@@ -26,11 +28,15 @@ impl Driver {
         reply: Reply<Begun>,
     ) {
         self.recall_epoch().await;
-        let begun = match self.offer(&parameters) {
+        let overlays = match self.overlays().await {
+            Ok(overlays) => overlays,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        let begun = match self.offer(&parameters, overlays.clone()) {
             Ok(begun) => begun,
             Err(error) => return answer(reply, Err(error)),
         };
-        if let Err(error) = self.check_leaving(parameters.flags).await {
+        if let Err(error) = self.check_leaving(parameters.flags, &overlays, None).await {
             return answer(reply, Err(error));
         }
         let names = begun.1;
@@ -63,12 +69,17 @@ impl Driver {
         if let Err(error) = self.running() {
             return answer(reply, Err(error));
         }
-        if let Err(error) = self.check_leaving(parameters.flags).await {
-            self.never_performed(&client).await;
-            return answer(reply, Err(error));
-        }
-        let prepared = match cookies::read_prepared(self, &cookie) {
-            Ok(prepared) => prepared,
+        let looked = async {
+            let overlays = self.overlays().await?;
+            // First what this host sees; an unreadable cookie says nothing of the other.
+            let prepared = cookies::read_prepared(self, &cookie);
+            let there = prepared.as_ref().map(|prepared| &*prepared.overlays).unwrap_or_default();
+            self.check_leaving(parameters.flags, &overlays, Some(there)).await?;
+            let bitmaps = mappings(&overlays, there);
+            Ok((prepared?, bitmaps))
+        };
+        let (prepared, bitmaps) = match looked.await {
+            Ok(looked) => looked,
             Err(error) => {
                 self.never_performed(&client).await;
                 return answer(reply, Err(error));
@@ -108,6 +119,7 @@ impl Driver {
         // On record before the copy begins: a restarted daemon may have to make its channel anew.
         outgoing.rest.uri = parameters.data_uri().ok().flatten().and_then(|uri| uri.qemu_connect().ok());
         outgoing.parameters = parameters;
+        outgoing.bitmaps = bitmaps;
         outgoing.perform.set(reply);
         self.call_source(Input::Perform(peer)).await;
     }
@@ -212,7 +224,11 @@ impl Driver {
     }
 
     /// Makes an offer out of the running guest: cookie, definition and names.
-    pub(in crate::driver) fn offer(&mut self, parameters: &Parameters) -> Result<(Begun, Names), Error> {
+    pub(in crate::driver) fn offer(
+        &mut self,
+        parameters: &Parameters,
+        overlays: Vec<Overlay>,
+    ) -> Result<(Begun, Names), Error> {
         self.admit(Operation::MigrateOut)?;
         let current = match (&self.guest, &self.config) {
             (Some(guest), _) => &guest.domain,
@@ -230,7 +246,7 @@ impl Driver {
         };
         let names = Names::new(self.epoch.next());
         let xml = definition.format(FormatOptions::MIGRATION);
-        Ok((Begun { cookie: cookies::begin(self, &names, parameters), xml }, names))
+        Ok((Begun { cookie: cookies::begin(self, &names, parameters, overlays), xml }, names))
     }
 
     /// Finds out who is at the other end, before anything depends on it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ferry_domain::State;
 use ferry_migration::checks::{self, Ask, Finding, allowed, safe};
+use ferry_migration::overlay::Overlay;
 use ferry_migration::params::Request as Parameters;
 use ferry_qmp::commands::block::QueryBlockJobs;
 use ferry_qmp::commands::progress::QueryMigrate;
@@ -19,8 +20,15 @@ use crate::refuse;
 
 impl Driver {
     /// Refuses a migration with these flags if anything stands in its way, and names all of it.
-    pub(in crate::driver) async fn check_leaving(&mut self, flags: MigrateFlags) -> Result<(), Error> {
-        let found = self.obstacles(Ask::of(flags)).await?;
+    /// `overlays` are the guest's images that hold nothing but bitmaps, `there` what stands for them on the destination,
+    /// once it was asked.
+    pub(in crate::driver) async fn check_leaving(
+        &mut self,
+        flags: MigrateFlags,
+        overlays: &[Overlay],
+        there: Option<&[Overlay]>,
+    ) -> Result<(), Error> {
+        let found = self.obstacles(Ask::of(flags), overlays, there).await?;
         for Finding { text, remedy, .. } in &found {
             tracing::info!(domain = %self.name, finding = text, remedy, "the guest may not leave");
         }
@@ -32,10 +40,11 @@ impl Driver {
         &mut self,
         parameters: &Parameters,
     ) -> Result<Leaving, Error> {
-        let found = self.obstacles(Ask::of(parameters.flags)).await?;
+        let overlays = self.overlays().await?;
+        let found = self.obstacles(Ask::of(parameters.flags), &overlays, None).await?;
         let mut obstacles: Vec<_> = found.iter().map(|finding| (finding.error(), finding.remedy)).collect();
         // Not running, another job, another guest ABI: what Begin looks at first.
-        let xml = match self.offer(parameters) {
+        let xml = match self.offer(parameters, overlays) {
             Ok((begun, _)) => Some(begun.xml),
             Err(error) => {
                 obstacles.insert(0, (error, ""));
@@ -46,14 +55,27 @@ impl Driver {
     }
 
     /// Everything that stands in the way. An error means that QEMU could not be asked.
-    async fn obstacles(&mut self, ask: Ask) -> Result<Vec<Finding>, Error> {
+    async fn obstacles(
+        &mut self,
+        ask: Ask,
+        overlays: &[Overlay],
+        there: Option<&[Overlay]>,
+    ) -> Result<Vec<Finding>, Error> {
         let domain = self.guest.as_ref().map(|guest| &guest.domain).or(self.config.as_ref());
         let Some(domain) = domain.map(Arc::clone) else { return Ok(Vec::new()) };
         let mut found = allowed::findings(&domain, &self.facts(ask).await?, ask);
         if ask.trust_disks || ask.offline {
             return Ok(found);
         }
-        let disks = self.surveyor.survey(&domain.devices.disks, &self.host.config.shared_filesystems).await;
+        let mut disks =
+            self.surveyor.survey(&domain.devices.disks, &self.host.config.shared_filesystems).await;
+        for disk in &mut disks {
+            let overlay = overlays.iter().find(|overlay| overlay.disk == disk.target);
+            disk.overlay = overlay.map(|overlay| safe::Overlay {
+                travels: overlay.can_travel(self.sends_bitmaps()),
+                is_there: there.map(|there| there.iter().any(|there| there.disk == overlay.disk)),
+            });
+        }
         let drops_cache = self.guest.as_ref().is_some_and(|guest| guest.capabilities.drops_cache());
         found.extend(safe::findings(&disks, drops_cache || !self.host.config.check_disk_cache));
         Ok(found)

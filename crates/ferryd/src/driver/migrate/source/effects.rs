@@ -193,6 +193,7 @@ impl Driver {
             (MigrationCapability::ReturnPath, true),
             (MigrationCapability::AutoConverge, parameters.flags.contains(MigrateFlags::AUTO_CONVERGE)),
             (MigrationCapability::PostcopyRam, parameters.flags.contains(MigrateFlags::POSTCOPY)),
+            (MigrationCapability::DirtyBitmaps, !outgoing.bitmaps.is_empty()),
         ];
         let capabilities = switched.map(|(capability, state)| CapabilityState { capability, state });
         let postcopy_mib = parameters.postcopy_bandwidth_mib.or(self.limits.postcopy_speed_mib);
@@ -203,6 +204,7 @@ impl Driver {
             max_postcopy_bandwidth: postcopy_mib.map(|mib| mib.saturating_mul(1 << 20)),
             cpu_throttle_initial: percent(parameters.auto_converge_initial),
             cpu_throttle_increment: percent(parameters.auto_converge_increment),
+            block_bitmap_mapping: (!outgoing.bitmaps.is_empty()).then(|| outgoing.bitmaps.clone()),
             ..MigrationParameters::default()
         };
         self.execute(&MigrateSetCapabilities { capabilities: capabilities.to_vec() }).await?;

@@ -60,6 +60,8 @@ pub(crate) struct Outgoing {
     pub(in crate::driver) postcopy: Pending<()>,
     /// Why QEMU said that the copy failed.
     pub(in crate::driver) words: Option<String>,
+    /// Which bitmaps go along, as QEMU is told it. Empty: none do.
+    pub(in crate::driver) bitmaps: Vec<serde_json::Value>,
 }
 
 impl Driver {
@@ -255,6 +257,7 @@ impl Outgoing {
             resolve: Pending::default(),
             postcopy: Pending::default(),
             words: None,
+            bitmaps: Vec::new(),
         }
     }
 

@@ -1,0 +1,114 @@
+//! Images that hold nothing but bitmaps, as both hosts find them in their QEMUs: the source says which it has, the
+//! destination looks whether it has their like, and the bitmaps go along with the stream.
+//!
+//! What makes such an image, and what fits it, is `ferry_migration::overlay`'s.
+
+use ferry_domxml::disk::Disk;
+use ferry_domxml::storage::{BackingStore, ImageFormat};
+use ferry_migration::checks::safe::NOT_SHARED;
+use ferry_migration::overlay::Overlay;
+use ferry_qemu::blockgraph;
+use ferry_qmp::commands::block::{BlockNode, QueryNamedBlockNodes};
+use ferry_qmp::commands::migration::MigrationCapability;
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::flags::MigrateFlags;
+
+use super::Migration;
+use crate::driver::Driver;
+
+impl Driver {
+    /// The guest's own ones. QEMU is asked when there is a disk that could have one, and once.
+    pub(super) async fn overlays(&self) -> Result<Vec<Overlay>, Error> {
+        let Some(guest) = &self.guest else { return Ok(Vec::new()) };
+        let disks: Vec<_> = guest.domain.devices.disks.iter().filter_map(candidate).collect();
+        if disks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let nodes = self.block_nodes().await?;
+        let overlay = |(disk, node, data): &(&Disk, String, &str)| {
+            Overlay::of(&disk.target.dev, data, named(&nodes, node)?)
+        };
+        Ok(disks.iter().filter_map(overlay).take(ferry_migration::overlay::OVERLAYS_MAX).collect())
+    }
+
+    /// Whether this host's QEMU sends bitmaps along.
+    pub(super) fn sends_bitmaps(&self) -> bool {
+        let known = self.guest.as_ref().map(|guest| &guest.capabilities);
+        known.is_some_and(|known| {
+            known.has_migration_capability(&MigrationCapability::DirtyBitmaps)
+                && known.has_migration_parameter("block-bitmap-mapping")
+        })
+    }
+
+    /// Looks in the QEMU that waits for the guest whether it has the like of what the source offers.
+    ///
+    /// # Errors
+    /// 81/10 when one does not fit, unless the user answers for the disks.
+    pub(super) async fn meet_overlays(&self) -> Result<Vec<Overlay>, Error> {
+        let (Some(Migration::In(incoming)), Some(guest)) = (&self.migration, &self.guest) else {
+            return Ok(Vec::new());
+        };
+        if incoming.overlays.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_trusted = incoming.parameters().flags.contains(MigrateFlags::UNSAFE);
+        let nodes = self.block_nodes().await?;
+        let mut met = Vec::new();
+        for offered in &incoming.overlays {
+            let disks = &guest.domain.devices.disks;
+            let here = disks.iter().filter_map(candidate).find(|(disk, ..)| disk.target.dev == offered.disk);
+            let wrong = match &here {
+                None => Some("it has no data file".to_owned()),
+                Some((disk, node, data)) => match named(&nodes, node) {
+                    None => Some("QEMU does not have it".to_owned()),
+                    // Where the definition names the data file itself, the user has said where it is.
+                    Some(found) => offered.misfit(found, is_detected(disk).then_some(*data)),
+                },
+            };
+            match (wrong, here) {
+                (None, Some((_, node, _))) => met.push(Overlay { node: Some(node), ..offered.clone() }),
+                (Some(wrong), _) if !is_trusted => {
+                    let text = format!(
+                        "{NOT_SHARED} (disk {}: the image on the destination does not fit the source's: {wrong})",
+                        offered.disk
+                    );
+                    return Err(Error::of(ErrorCode::MIGRATE_UNSAFE, Origin::QEMU, text));
+                }
+                (Some(wrong), _) => {
+                    tracing::warn!(domain = %self.name, disk = offered.disk, wrong, "an image does not fit the source's");
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(met)
+    }
+
+    async fn block_nodes(&self) -> Result<Vec<BlockNode>, Error> {
+        self.execute(&QueryNamedBlockNodes { flat: Some(true) }).await
+    }
+}
+
+/// Which bitmaps the source's QEMU is to send, and where to: those that have a node waiting for them.
+pub(super) fn mappings(overlays: &[Overlay], there: &[Overlay]) -> Vec<serde_json::Value> {
+    let mapping = |overlay: &Overlay| {
+        let node = there.iter().find(|there| there.disk == overlay.disk)?.node.as_deref()?;
+        (!overlay.bitmaps.is_empty()).then(|| overlay.mapping(node))
+    };
+    overlays.iter().filter_map(mapping).collect()
+}
+
+/// A disk that may have such an image, with the image's node and the data file's path.
+fn candidate(disk: &Disk) -> Option<(&Disk, String, &str)> {
+    let data = disk.source.data_store.as_ref()?.source.path()?;
+    let is_alone = !matches!(disk.backing_store, Some(BackingStore::Image(_)));
+    let node = blockgraph::format_node(disk.source.index?);
+    (is_alone && disk.format() == ImageFormat::Qcow2).then_some((disk, node, data))
+}
+
+fn is_detected(disk: &Disk) -> bool {
+    disk.source.data_store.as_ref().is_some_and(|data| data.detected)
+}
+
+fn named<'a>(nodes: &'a [BlockNode], name: &str) -> Option<&'a BlockNode> {
+    nodes.iter().find(|node| node.node_name.as_deref() == Some(name))
+}
