@@ -3,15 +3,17 @@
 //! Error texts are those that stock shows. What depends on QEMU or the host is the `qemu` crate's to say.
 
 mod devices;
+mod disks;
+mod file_systems;
 mod firmware;
 mod memory;
 mod memory_devices;
 mod threads;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::reader::shorten;
-use crate::{Disk, DiskDevice, Domain, ParseError};
+use crate::{Domain, ParseError};
 
 /// The first contradiction.
 pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
@@ -21,9 +23,10 @@ pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
     memory_devices::check(domain)?;
     threads::check(domain)?;
     firmware::check(domain)?;
-    disks(&domain.devices.disks)?;
+    disks::check(domain)?;
     boot_order(domain)?;
-    devices::check(domain)
+    devices::check(domain)?;
+    file_systems::check(domain)
 }
 
 fn contradiction(text: impl Into<String>) -> Result<(), ParseError> {
@@ -70,25 +73,6 @@ fn vcpus(domain: &Domain) -> Result<(), ParseError> {
         }
         _ => Ok(()),
     }
-}
-
-fn disks(disks: &[Disk]) -> Result<(), ParseError> {
-    let mut seen: BTreeMap<&str, &Disk> = BTreeMap::new();
-    for disk in disks {
-        let dev = disk.target.dev.as_str();
-        if let Some(other) = seen.insert(dev, disk) {
-            return Err(ParseError::Contradiction(format!(
-                "target '{dev}' duplicated for disk sources '{}' and '{}'",
-                other.source.path().unwrap_or_default(),
-                disk.source.path().unwrap_or_default()
-            )));
-        }
-        let removable = matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy);
-        if disk.source.is_empty() && !removable {
-            return Err(ParseError::MissingSource { target: dev.to_owned() });
-        }
-    }
-    Ok(())
 }
 
 /// The boot order is either given by kind of device or on the devices, and no number twice.

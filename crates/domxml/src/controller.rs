@@ -107,6 +107,12 @@ values! {
     pub enum ScsiModel {
         /// `lsi53c895a`, the default of a pc without a controller in its XML
         Lsilogic = "lsilogic",
+        /// LSI SAS 1068
+        LsiSas1068 = "lsisas1068",
+        /// LSI MegaRAID SAS 1078
+        LsiSas1078 = "lsisas1078",
+        /// VMware's
+        VmPvscsi = "vmpvscsi",
         /// virtio
         VirtioScsi = "virtio-scsi",
         /// virtio, both generations
@@ -239,6 +245,13 @@ element! {
         iothread: Option<u32> => Attr("iothread"),
         /// What all virtio devices take.
         virtio: crate::virtio::VirtioOptions => Flatten(),
+    }
+}
+
+impl ScsiModel {
+    /// Whether it is of the virtio family.
+    pub fn is_virtio(self) -> bool {
+        matches!(self, Self::VirtioScsi | Self::VirtioTransitional | Self::VirtioNonTransitional)
     }
 }
 

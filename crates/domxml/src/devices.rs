@@ -6,6 +6,7 @@ use crate::chardev::{Channel, Console, Serial};
 use crate::controller::Controller;
 use crate::disk::Disk;
 use crate::display::{Audio, Graphics, Video};
+use crate::filesystem::FileSystem;
 use crate::input_device::InputDevice;
 use crate::interface::Interface;
 use crate::memory_device::MemoryDevice;
@@ -24,6 +25,8 @@ element! {
         disks: Vec<Disk> => Child("disk"),
         /// Buses.
         controllers: Vec<Controller> => Child("controller"),
+        /// Folders of the host.
+        filesystems: Vec<FileSystem> => Child("filesystem"),
         /// Network cards.
         interfaces: Vec<Interface> => Child("interface"),
         /// Serial ports.

@@ -1,8 +1,11 @@
 //! `<disk>`: what the guest sees of a drive, and how QEMU is to handle it. The bytes are [`crate::storage`]'s.
 
 use crate::address::{Address, DeviceInfo};
+use crate::memory::ByteSize;
 use crate::model::{OnOff, element, values};
+use crate::secret::{Auth, Encryption};
 use crate::storage::{BackingStore, ImageFormat, Source};
+use crate::throttle::{Limits, ThrottleFilters};
 use crate::virtio::VirtioOptions;
 
 element! {
@@ -10,6 +13,8 @@ element! {
     pub struct Disk {
         /// How QEMU is to handle it.
         driver: Option<DiskDriver> => Child("driver"),
+        /// As whom a server is asked, when it stands here and not in the source.
+        auth: Option<Auth> => Child("auth"),
         /// The top image, or the medium.
         source: Source => Flatten(),
         /// Hard disk, CD-ROM, …
@@ -24,8 +29,14 @@ element! {
         backing_detected: bool => Unwritten(),
         /// Name and bus in the guest.
         target: DiskTarget => Child("target"),
+        /// The shape that old systems are shown.
+        geometry: Option<Geometry> => Child("geometry"),
         /// Sector sizes shown to the guest.
         block_io: Option<BlockIo> => Child("blockio"),
+        /// How fast it is at most.
+        iotune: Option<Limits> => Child("iotune"),
+        /// Limits that it shares with others.
+        throttle_filters: Option<ThrottleFilters> => Child("throttlefilters"),
         /// The guest cannot write.
         readonly: bool => Flag("readonly"),
         /// Several guests may have it open.
@@ -40,6 +51,8 @@ element! {
         vendor: Option<String> => TextChild("vendor"),
         /// SCSI product, at most 16 characters.
         product: Option<String> => TextChild("product"),
+        /// How the top image is encrypted, when it stands here and not in the source.
+        encryption: Option<Encryption> => Child("encryption"),
         /// Place in the boot order, from 1.
         boot_order: Option<u32> => ChildAttr("boot", "order"),
         /// Alias and address.
@@ -65,6 +78,21 @@ impl Disk {
             Some(Address::Drive(drive)) => Some(drive),
             _ => None,
         }
+    }
+
+    /// As whom the top image's server is asked.
+    pub fn auth(&self) -> Option<&Auth> {
+        self.source.auth.as_deref().or(self.auth.as_ref())
+    }
+
+    /// How the top image is encrypted.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.source.encryption.as_deref().or(self.encryption.as_ref())
+    }
+
+    /// Whether what is read from the images below is kept in the top one.
+    pub fn copies_on_read(&self) -> bool {
+        self.driver.as_ref().and_then(|driver| driver.copy_on_read).is_some_and(OnOff::is_on)
     }
 
     /// The image format; raw when none is given, because guessing it from the content would let the guest
@@ -206,6 +234,10 @@ element! {
         iothread: Option<u32> => Attr("iothread"),
         /// What becomes of written zeroes.
         detect_zeroes: Option<DetectZeroes> => Attr("detect_zeroes"),
+        /// Whether what is read from the images below is kept in the top one.
+        copy_on_read: Option<OnOff> => Attr("copy_on_read"),
+        /// Whether discarded clusters stay allocated to their place (qcow2).
+        discard_no_unref: Option<OnOff> => Attr("discard_no_unref"),
         /// Number of virtio queues.
         queues: Option<u32> => Attr("queues"),
         /// Length of a virtio queue, a power of two.
@@ -214,6 +246,43 @@ element! {
         virtio: VirtioOptions => Flatten(),
         /// The threads that serve it, instead of one.
         iothreads: Option<DiskIoThreads> => Child("iothreads"),
+        /// Memory for the image's own tables.
+        metadata_cache: Option<MetadataCache> => Child("metadata_cache"),
+    }
+}
+
+element! {
+    /// `<metadata_cache>`
+    #[derive(Default)]
+    pub struct MetadataCache {
+        /// At most so much.
+        max_size: Option<ByteSize> => Child("max_size"),
+    }
+}
+
+element! {
+    /// `<geometry>`
+    pub struct Geometry {
+        /// Cylinders.
+        cylinders: u32 => Attr("cyls"),
+        /// Heads.
+        heads: u32 => Attr("heads"),
+        /// Sectors of a track.
+        sectors: u32 => Attr("secs"),
+        /// How the firmware translates it.
+        translation: Option<Translation> => Attr("trans"),
+    }
+}
+
+values! {
+    /// How the firmware translates a disk's shape.
+    pub enum Translation {
+        /// as it likes
+        Auto = "auto",
+        /// not
+        None = "none",
+        /// to logical blocks
+        Lba = "lba",
     }
 }
 
@@ -309,6 +378,8 @@ element! {
         logical_block_size: Option<u32> => Attr("logical_block_size"),
         /// Bytes.
         physical_block_size: Option<u32> => Attr("physical_block_size"),
+        /// Bytes.
+        discard_granularity: Option<u32> => Attr("discard_granularity"),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::numa::{NumaCell, NumaTune};
 use crate::os::Os;
 use crate::reader::{read_document, shorten};
 use crate::sysinfo::Sysinfo;
+use crate::throttle::ThrottleGroups;
 use crate::writer::write_document;
 use crate::{Element, ParseError, consistency};
 
@@ -53,6 +54,8 @@ element! {
         iothread_ids: Option<IoThreadIds> => Child("iothreadids"),
         /// QEMU's main loop.
         default_iothread: Option<DefaultIoThread> => Child("defaultiothread"),
+        /// Limits that disks share.
+        throttle_groups: Option<ThrottleGroups> => Child("throttlegroups"),
         /// Where on the host memory lies.
         numa_tune: Option<NumaTune> => Child("numatune"),
         /// What the firmware is told about the machine.
@@ -79,7 +82,7 @@ element! {
     order [
         "name", "uuid", "hwuuid", "genid", "title", "description", "metadata", "maxMemory", "memory",
         "currentMemory", "blkiotune", "memtune", "memoryBacking", "vcpu", "vcpus", "iothreads", "iothreadids",
-        "defaultiothread", "cputune", "numatune", "resource", "sysinfo", "bootloader", "bootloader_args", "os",
+        "defaultiothread", "throttlegroups", "cputune", "numatune", "resource", "sysinfo", "bootloader", "bootloader_args", "os",
         "idmap", "features", "cpu", "clock", "on_poweroff", "on_reboot", "on_crash", "on_lockfailure", "pm",
         "perf", "devices", "seclabel", "keywrap", "launchSecurity",
     ]

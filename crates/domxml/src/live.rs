@@ -78,6 +78,7 @@ impl Devices {
         let mut infos: Vec<&mut DeviceInfo> = Vec::new();
         infos.extend(self.disks.iter_mut().map(|device| &mut device.info));
         infos.extend(self.controllers.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.filesystems.iter_mut().map(|device| &mut device.info));
         infos.extend(self.interfaces.iter_mut().map(|device| &mut device.info));
         infos.extend(self.serials.iter_mut().map(|device| &mut device.info));
         infos.extend(self.consoles.iter_mut().map(|device| &mut device.info));

@@ -92,6 +92,28 @@ impl Unit {
     }
 }
 
+/// An amount in bytes, as `<max_size unit='bytes'>2097152</max_size>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl Model for ByteSize {
+    fn read(input: &mut Input<'_>) -> Result<Self, Refusal> {
+        let unit = match input.attribute::<String>("unit")? {
+            None => Unit::Bytes,
+            Some(text) => Unit::of(&text).ok_or_else(|| input.invalid_attribute("unit", &text))?,
+        };
+        let text: String = input.text()?.ok_or_else(|| input.invalid_text(""))?;
+        input.finish()?;
+        let bytes = u64::parse(&text).ok().and_then(|number| number.checked_mul(unit.bytes()));
+        bytes.map(Self).ok_or_else(|| input.invalid_text(&text))
+    }
+
+    fn write(&self, out: &mut Output) {
+        out.attribute("unit", &Unit::Bytes);
+        out.text(&self.0);
+    }
+}
+
 /// Takes the `unit` attribute and the text as KiB.
 pub(crate) fn take_kib(input: &mut Input<'_>) -> Result<u64, Refusal> {
     let unit = match input.attribute::<String>("unit")? {

@@ -1,6 +1,8 @@
 //! Where a disk's bytes come from: sources, backing chains, data files. Used by [`crate::disk`].
 
 use crate::model::{Flatten, Input, Model, Output, Refusal, Rest, element, read, values};
+use crate::network_source::NetworkSource;
+use crate::secret::{Auth, Encryption};
 
 values! {
     /// Format of an image.
@@ -23,6 +25,12 @@ pub struct Source {
     pub startup_policy: Option<StartupPolicy>,
     /// The external data file of a qcow2 image.
     pub data_store: Option<Box<DataStore>>,
+    /// The part of the file that is the image.
+    pub slices: Option<Box<Slices>>,
+    /// As whom a server is asked, when it stands here and not beside.
+    pub auth: Option<Box<Auth>>,
+    /// How the image is encrypted, when it stands here and not beside.
+    pub encryption: Option<Box<Encryption>>,
     /// What else stands in `<source>`.
     pub rest: Rest,
 }
@@ -41,6 +49,8 @@ pub enum Location {
         /// Name of the volume.
         volume: String,
     },
+    /// `type='network'`: an image on a server.
+    Network(Box<NetworkSource>),
 }
 
 values! {
@@ -52,6 +62,37 @@ values! {
         Block = "block",
         /// a volume of a pool
         Volume = "volume",
+        /// an image on a server
+        Network = "network",
+    }
+}
+
+element! {
+    /// `<slices>`
+    #[derive(Default)]
+    pub struct Slices {
+        /// The slices; at most one is understood.
+        slices: Vec<Slice> => Child("slice"),
+    }
+}
+
+element! {
+    /// One part of a file.
+    pub struct Slice {
+        /// Which layer it is a part of.
+        kind: SliceKind => Attr("type"),
+        /// Where it begins, bytes.
+        offset: u64 => Attr("offset"),
+        /// How long it is, bytes.
+        size: u64 => Attr("size"),
+    }
+}
+
+values! {
+    /// What a slice is a part of.
+    pub enum SliceKind {
+        /// the file or device
+        Storage = "storage",
     }
 }
 
@@ -70,7 +111,16 @@ values! {
 impl Source {
     /// A source with nothing but a location.
     pub fn new(location: Location) -> Self {
-        Self { location, index: None, startup_policy: None, data_store: None, rest: Rest::default() }
+        Self {
+            location,
+            index: None,
+            startup_policy: None,
+            data_store: None,
+            slices: None,
+            auth: None,
+            encryption: None,
+            rest: Rest::default(),
+        }
     }
 
     /// The `type` attribute.
@@ -79,6 +129,7 @@ impl Source {
             Location::File(_) => SourceKind::File,
             Location::Block(_) => SourceKind::Block,
             Location::Volume { .. } => SourceKind::Volume,
+            Location::Network(_) => SourceKind::Network,
         }
     }
 
@@ -86,7 +137,34 @@ impl Source {
     pub fn path(&self) -> Option<&str> {
         match &self.location {
             Location::File(path) | Location::Block(path) => path.as_deref(),
-            Location::Volume { .. } => None,
+            Location::Volume { .. } | Location::Network(_) => None,
+        }
+    }
+
+    /// The image on a server, when it is one.
+    pub fn network(&self) -> Option<&NetworkSource> {
+        match &self.location {
+            Location::Network(network) => Some(network),
+            Location::File(_) | Location::Block(_) | Location::Volume { .. } => None,
+        }
+    }
+
+    /// The part of the file that is the image. `None`: all of it.
+    pub fn slice(&self) -> Option<&Slice> {
+        self.slices.as_ref().and_then(|slices| slices.slices.first())
+    }
+
+    /// How a reader finds it: a path, or what the network calls it. Empty for an empty drive.
+    pub fn label(&self) -> String {
+        match &self.location {
+            Location::File(path) | Location::Block(path) => path.clone().unwrap_or_default(),
+            Location::Volume { pool, volume } => format!("{pool}/{volume}"),
+            Location::Network(network) => {
+                let host = network.hosts.first();
+                let place = host.and_then(|host| host.name.as_deref().or(host.socket.as_deref()));
+                let name = network.name.as_deref().unwrap_or_default();
+                format!("{}:{}/{name}", network.protocol, place.unwrap_or_default())
+            }
         }
     }
 
@@ -107,12 +185,16 @@ impl Flatten for Source {
                 SourceKind::Volume => {
                     Location::Volume { pool: inner.required("pool")?, volume: inner.required("volume")? }
                 }
+                SourceKind::Network => Location::Network(Box::new(NetworkSource::take(&mut inner)?)),
             };
             Ok(Self {
                 location,
                 startup_policy: inner.attribute("startupPolicy")?,
                 index: inner.attribute("index")?,
                 data_store: inner.first("dataStore", read)?.map(Box::new),
+                slices: inner.first("slices", read)?.map(Box::new),
+                auth: inner.first("auth", read)?.map(Box::new),
+                encryption: inner.first("encryption", read)?.map(Box::new),
                 rest: inner.rest(),
             })
         })?;
@@ -120,7 +202,7 @@ impl Flatten for Source {
             (Some(source), _) => Ok(source),
             (None, SourceKind::File) => Ok(Self::new(Location::File(None))),
             (None, SourceKind::Block) => Ok(Self::new(Location::Block(None))),
-            (None, SourceKind::Volume) => Err(Refusal::Unmodelled),
+            (None, SourceKind::Volume | SourceKind::Network) => Err(Refusal::Unmodelled),
         }
     }
 
@@ -134,6 +216,7 @@ impl Flatten for Source {
                 source.attribute("pool", pool);
                 source.attribute("volume", volume);
             }
+            Location::Network(network) => network.put(&mut source),
         }
         source.optional("startupPolicy", &self.startup_policy);
         // An empty drive has a number that waits for a medium, and nothing that could be shown with it.
@@ -143,12 +226,37 @@ impl Flatten for Source {
         if let Some(data_store) = &self.data_store {
             source.model("dataStore", data_store.as_ref());
         }
+        self.slices.iter().for_each(|slices| source.model("slices", slices.as_ref()));
+        self.auth.iter().for_each(|auth| source.model("auth", auth.as_ref()));
+        self.encryption.iter().for_each(|encryption| source.model("encryption", encryption.as_ref()));
         source.rest(&self.rest);
+        source.sort_children(CHILDREN);
         if !source.is_empty() {
             out.push(source);
         }
     }
 }
+
+/// The children of `<source>` in stock's order.
+const CHILDREN: &[&str] = &[
+    "host",
+    "snapshot",
+    "config",
+    "initiator",
+    "ssl",
+    "cookies",
+    "readahead",
+    "timeout",
+    "reconnect",
+    "knownHosts",
+    "identity",
+    "slices",
+    "seclabel",
+    "auth",
+    "encryption",
+    "reservations",
+    "dataStore",
+];
 
 element! {
     /// `<dataStore>`: the file that holds the guest's data when the image itself has only metadata.

@@ -10,7 +10,7 @@ use crate::model::{Output, Piece};
 use crate::reader::shorten;
 use crate::{
     BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, PlaceMode, SmbiosMode, Source, Tray,
-    VcpuPlacement,
+    VcpuPlacement, YesNo,
 };
 
 /// What stands in the way. On the wire: code 67, `unsupported configuration: …`.
@@ -89,6 +89,42 @@ const REFUSED_ON_DISK: &[RefusedOnDisk] = &[
         path: "source",
         reason: "disk type 'volume' needs a storage pool, and there are none",
         is_there: |disk| sources(disk).any(|source| matches!(source.location, Location::Volume { .. })),
+    },
+    RefusedOnDisk {
+        path: "source/@tls",
+        reason: "nobody looks after the certificates of an encrypted NBD connection",
+        is_there: |disk| {
+            sources(disk).filter_map(Source::network).any(|network| network.tls == Some(YesNo::Yes))
+        },
+    },
+    RefusedOnDisk {
+        path: "source/identity",
+        reason: "QEMU's own SSH client takes a user's name and nothing else; keys come from its agent",
+        is_there: |disk| {
+            let mut identities =
+                sources(disk).filter_map(Source::network).filter_map(|network| network.identity.as_ref());
+            identities.any(|identity| identity.keyfile.is_some() || identity.agent_socket.is_some())
+        },
+    },
+    RefusedOnDisk {
+        path: "source/knownHosts",
+        reason: "QEMU's own SSH client believes the keys that its account knows",
+        is_there: |disk| {
+            sources(disk).filter_map(Source::network).any(|network| network.known_hosts.is_some())
+        },
+    },
+    RefusedOnDisk {
+        path: "source/slices",
+        reason: "an image has one slice, with a size",
+        is_there: |disk| {
+            let mut slices = sources(disk).filter_map(|source| source.slices.as_ref());
+            slices.any(|slices| slices.slices.len() != 1 || slices.slices.iter().any(|slice| slice.size == 0))
+        },
+    },
+    RefusedOnDisk {
+        path: "backingStore/source/encryption",
+        reason: "only the top image can be encrypted",
+        is_there: |disk| sources(disk).skip(1).any(|source| source.encryption.is_some()),
     },
     RefusedOnDisk {
         path: "transient",
@@ -306,8 +342,8 @@ mod tests {
         refused(
             "",
             "<disk><source file='/a'/><target dev='vda'/></disk>\
-             <disk><driver name='qemu' copy_on_read='on'/><source file='/b'/><target dev='vdb'/></disk>",
-            "attribute 'devices/disk[2]/driver/@copy_on_read' with value 'on'",
+             <disk><driver name='qemu' io='x'/><source file='/b'/><target dev='vdb'/></disk>",
+            "attribute 'devices/disk[2]/driver/@io' with value 'x'",
         );
         refused(
             "",

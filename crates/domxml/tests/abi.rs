@@ -39,7 +39,10 @@ const SOURCE: &str = "
     <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' cache='none' queues='2'/>
       <source file='/srv/a'/>
+      <geometry cyls='100' heads='16' secs='63'/>
+      <blockio discard_granularity='4096'/>
       <target dev='vda' bus='virtio'/>
+      <iotune><total_bytes_sec>1000</total_bytes_sec></iotune>
       <serial>S1</serial>
       <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>
     </disk>
@@ -56,6 +59,11 @@ const SOURCE: &str = "
     </controller>
     <controller type='usb' index='0' model='qemu-xhci' ports='15'/>
     <controller type='virtio-serial' index='0' vectors='4'/>
+    <filesystem type='mount' accessmode='mapped'>
+      <source dir='/srv/shared'/>
+      <target dir='shared'/>
+      <address type='pci' domain='0x0000' bus='0x09' slot='0x00' function='0x0'/>
+    </filesystem>
     <interface type='bridge'>
       <mac address='52:54:00:00:00:01'/>
       <source bridge='br0'/>
@@ -91,6 +99,22 @@ const SOURCE: &str = "
 
 /// Part of the source, what stands there in the target, and the error.
 const NOTICED: &[(&str, &str, &str)] = &[
+    ("cyls='100'", "cyls='101'", "Target disk geometry '101/16/63' does not match source '100/16/63'"),
+    (
+        "discard_granularity='4096'",
+        "discard_granularity='512'",
+        "Target disk discard_granularity 512 does not match source 4096",
+    ),
+    (
+        "<target dir='shared'/>",
+        "<target dir='other'/>",
+        "Target filesystem guest target other does not match source shared",
+    ),
+    (
+        "<source dir='/srv/shared'/>",
+        "<source dir='/srv/shared'/><readonly/>",
+        "Target filesystem access mode true does not match source false",
+    ),
     (
         "<sound model='ich6'/>",
         "<sound model='ich6'/><hostdev mode='subsystem' type='usb'/>",
@@ -358,6 +382,8 @@ const NOTICED: &[(&str, &str, &str)] = &[
 
 /// Part of the source, and what stands there in the target.
 const NOT_NOTICED: &[(&str, &str)] = &[
+    ("<total_bytes_sec>1000<", "<total_bytes_sec>2000<"),
+    ("<source dir='/srv/shared'/>", "<source dir='/srv/elsewhere'/>"),
     ("<watchdog model='itco' action='reset'/>", ""),
     ("<currentMemory unit='KiB'>131072", "<currentMemory unit='KiB'>65536"),
     ("<on_crash>destroy", "<on_crash>preserve"),

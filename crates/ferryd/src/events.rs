@@ -19,8 +19,8 @@ use ferry_rpc::proto::{
     DomainEventCallbackDeviceRemovalFailed, DomainEventCallbackDeviceRemoved, DomainEventCallbackIoError,
     DomainEventCallbackIoErrorReason, DomainEventCallbackJobCompleted, DomainEventCallbackLifecycle,
     DomainEventCallbackMetadataChange, DomainEventCallbackMigrationIteration, DomainEventCallbackReboot,
-    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventLifecycle,
-    DomainEventMemoryDeviceSizeChange, DomainRef,
+    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventCallbackTunable,
+    DomainEventLifecycle, DomainEventMemoryDeviceSizeChange, DomainRef,
 };
 use ferry_rpc::server::Session;
 use ferry_rpc::typed_param::TypedParam;
@@ -63,6 +63,8 @@ pub(crate) enum DomainEvent {
     MigrationIteration { iteration: i32 },
     /// A job has succeeded; its statistics.
     JobCompleted { params: Vec<TypedParam> },
+    /// Limits of the running guest were changed; the new ones.
+    Tunable { params: Vec<TypedParam> },
 }
 
 impl DomainEvent {
@@ -83,6 +85,7 @@ impl DomainEvent {
             Self::MetadataChange { .. } => &[EventId::METADATA_CHANGE],
             Self::MigrationIteration { .. } => &[EventId::MIGRATION_ITERATION],
             Self::JobCompleted { .. } => &[EventId::JOB_COMPLETED],
+            Self::Tunable { .. } => &[EventId::TUNABLE],
         }
     }
 }
@@ -434,6 +437,9 @@ impl Notice {
             }
             DomainEvent::JobCompleted { params } => {
                 session.event(&DomainEventCallbackJobCompleted { callback_id, domain, params });
+            }
+            DomainEvent::Tunable { params } => {
+                session.event(&DomainEventCallbackTunable { callback_id, domain, params });
             }
         }
     }

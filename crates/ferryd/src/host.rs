@@ -13,7 +13,7 @@ use ferry_domxml::Domain;
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::complete::Origin;
 use ferry_rpc::error::{Error, ErrorCode, Origin as Component};
-use ferry_store::Store;
+use ferry_store::{Store, StoredSecret};
 use uuid::Uuid;
 
 use crate::config::Config;
@@ -24,6 +24,7 @@ use crate::layout::Layout;
 use crate::perform::ownership::Account;
 use crate::probe::{CapabilityCache, DEFAULT_EMULATOR};
 use crate::registry::{Claim, Registry};
+use crate::secrets::Secrets;
 
 /// One host.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Host {
     /// Who uses which guest's console.
     pub(crate) consoles: Consoles,
     pub(crate) ports: PortPool,
+    /// What servers and encrypted images want to hear.
+    pub(crate) secrets: Secrets,
     /// Where the TCP door is, once it is open.
     pub(crate) tcp_address: OnceLock<SocketAddr>,
     store: Arc<Store>,
@@ -54,6 +57,7 @@ impl Host {
         hostname: String,
         account: Account,
         store: Store,
+        secrets: Vec<StoredSecret>,
     ) -> Host {
         Host {
             ports: PortPool::new(config.migration_ports()),
@@ -67,6 +71,7 @@ impl Host {
             events: Hub::default(),
             tcp_address: OnceLock::new(),
             consoles: Consoles::default(),
+            secrets: Secrets::new(secrets),
             store: Arc::new(store),
         }
     }

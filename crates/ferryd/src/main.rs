@@ -22,6 +22,7 @@ mod process;
 mod refuse;
 mod registry;
 mod restart;
+mod secrets;
 mod sys;
 mod usage;
 
@@ -137,7 +138,9 @@ async fn serve(cli: Cli) -> Result<(), StartError> {
     let store = Store::open(&layout.database)?;
     let uuid = host_uuid(config.host_uuid, &store)?;
 
-    let host = Arc::new(Host::new(config, layout, uuid, hostname(), account, store));
+    let secrets = store.secrets()?;
+
+    let host = Arc::new(Host::new(config, layout, uuid, hostname(), account, store, secrets));
     let found = restart::find_domains(&host).await?;
     let doors = Doors::open(
         &host.layout.socket,

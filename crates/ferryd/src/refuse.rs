@@ -105,6 +105,7 @@ pub(crate) fn no_command_line(error: CommandLineError) -> Error {
         CommandLineError::Machine(_) | CommandLineError::Unsupported(_) => ErrorCode::CONFIG_UNSUPPORTED,
         CommandLineError::Graph(_)
         | CommandLineError::Incomplete { .. }
+        | CommandLineError::NoSecret(_)
         | CommandLineError::NoFd(_)
         | CommandLineError::NoLargePages
         | CommandLineError::NoPagesOfSize { .. } => ErrorCode::INTERNAL_ERROR,

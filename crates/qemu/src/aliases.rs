@@ -30,6 +30,9 @@ pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
         let alias = disk_alias(&devices.disks[at], &devices.controllers);
         name(&mut devices.disks[at].info, || alias);
     }
+    for (at, file_system) in devices.filesystems.iter_mut().enumerate() {
+        name(&mut file_system.info, || format!("fs{at}"));
+    }
     count(devices.interfaces.iter_mut().map(|card| &mut card.info).collect(), "net");
     for (at, serial) in devices.serials.iter_mut().enumerate() {
         name(&mut serial.info, || format!("serial{at}"));

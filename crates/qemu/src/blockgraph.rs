@@ -6,18 +6,28 @@
 //! for a start as for a hot plug. A format is never guessed: an overlay that does not name the format of
 //! its backing file is an error, because a guest could otherwise write a header and read the host.
 //!
-//! Two layers an image: `libvirt-N-storage` is the file or device, `libvirt-N-format` reads the format on
-//! top of it. A raw image has the storage layer alone. Nothing here opens a file: the caller brings the
-//! bytes.
+//! Two layers an image: `libvirt-N-storage` is the file, device or server, `libvirt-N-format` reads the format or
+//! the encryption on top of it. A raw image has the storage layer alone. Nothing here opens a file: the caller
+//! brings the bytes.
+
+mod nodes;
+mod protocol;
+mod secrets;
 
 use std::collections::BTreeSet;
 
 use ferry_domxml::Rest;
-use ferry_domxml::disk::{CacheMode, DetectZeroes, Discard, Disk, DiskDevice};
+use ferry_domxml::disk::Disk;
 use ferry_domxml::storage::{BackingImage, BackingStore, DataStore, ImageFormat, Location, Source};
 
-use crate::props::{Props, Value};
 use crate::qcow2::{Header, HeaderError};
+
+pub(crate) use nodes::throttle_group;
+pub use nodes::{
+    GraphError, Nodes, cache_mode, format_node, image_node, nodes, number, number_disk, storage_node,
+    top_of_image,
+};
+pub use secrets::{MASTER_KEY, NeededSecret, SecretSource, needed};
 
 /// Images in a chain; a longer one is taken for a loop. Stock's bound.
 pub const CHAIN_IMAGES_MAX: usize = 200;
@@ -198,28 +208,31 @@ fn location(path: String, is_block: bool) -> Location {
     if is_block { Location::Block(Some(path)) } else { Location::File(Some(path)) }
 }
 
-/// Writes a chain into the live definition of a disk. What the definition itself says stays.
+/// Writes a chain into the live definition of a disk, behind the last image that the definition itself names: the chain
+/// begins with that one. What the definition says stays.
 pub fn attach(disk: &mut Disk, chain: &ImageChain) {
     let Some((top, below)) = chain.0.split_first() else { return };
-    if disk.source.data_store.is_none() {
-        disk.source.data_store = data_store(top);
+    let found = below.iter().rev().fold(BackingStore::End, |below, image| {
+        let mut source = Source::new(image.location.clone());
+        source.data_store = data_store(image);
+        BackingStore::Image(Box::new(BackingImage {
+            index: None,
+            format: Some(image.format),
+            source,
+            backing_store: Some(below),
+            detected: true,
+            rest: Rest::default(),
+        }))
+    });
+    disk.backing_detected |= disk.backing_store.is_none();
+    let (mut source, mut end) = (&mut disk.source, &mut disk.backing_store);
+    while let Some(BackingStore::Image(image)) = end {
+        (source, end) = (&mut image.source, &mut image.backing_store);
     }
-    if disk.backing_store.is_none() {
-        disk.backing_detected = true;
-        let base = BackingStore::End;
-        disk.backing_store = Some(below.iter().rev().fold(base, |below, image| {
-            let mut source = Source::new(image.location.clone());
-            source.data_store = data_store(image);
-            BackingStore::Image(Box::new(BackingImage {
-                index: None,
-                format: Some(image.format),
-                source,
-                backing_store: Some(below),
-                detected: true,
-                rest: Rest::default(),
-            }))
-        }));
+    if source.data_store.is_none() {
+        source.data_store = data_store(top);
     }
+    end.get_or_insert(found);
 }
 
 fn data_store(image: &Image) -> Option<Box<DataStore>> {
@@ -231,204 +244,6 @@ fn data_store(image: &Image) -> Option<Box<DataStore>> {
             rest: Rest::default(),
         })
     })
-}
-
-/// Hands out node numbers at start: from the last disk to the first, within a disk from the top image
-/// down. An empty drive uses up a number, so that a medium that is inserted later finds its name free.
-/// Returns the next number; the daemon keeps it with the running domain.
-pub fn number(disks: &mut [Disk]) -> u32 {
-    let mut next = 1;
-    for disk in disks.iter_mut().rev() {
-        next = number_disk(disk, next);
-    }
-    next
-}
-
-/// The same for one disk that is added to a running domain.
-pub fn number_disk(disk: &mut Disk, next: u32) -> u32 {
-    let mut counter = next;
-    let mut take = || {
-        let number = counter;
-        counter += 1;
-        Some(number)
-    };
-    disk.source.index = take();
-    number_data(&mut disk.source, &mut take);
-    let mut below = &mut disk.backing_store;
-    while let Some(BackingStore::Image(image)) = below {
-        image.index = take();
-        number_data(&mut image.source, &mut take);
-        below = &mut image.backing_store;
-    }
-    counter
-}
-
-fn number_data(source: &mut Source, take: &mut impl FnMut() -> Option<u32>) {
-    if let Some(data) = &mut source.data_store {
-        data.source.index = take();
-    }
-}
-
-/// Name of the layer that is the file or device.
-#[must_use]
-pub fn storage_node(number: u32) -> String {
-    format!("libvirt-{number}-storage")
-}
-
-/// Name of the layer that reads the format.
-#[must_use]
-pub fn format_node(number: u32) -> String {
-    format!("libvirt-{number}-format")
-}
-
-/// Why a disk has no graph.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GraphError {
-    /// [`number`] was not called.
-    #[error("internal error: image of disk '{0}' has no node number")]
-    NotNumbered(String),
-    /// Pools are not ours.
-    #[error("unsupported configuration: disk '{target}' of type 'volume': there are no storage pools")]
-    Volume {
-        /// Name of the disk in the guest.
-        target: String,
-    },
-}
-
-/// The nodes of a disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Nodes {
-    /// In the order in which QEMU must get them: base first.
-    pub blockdevs: Vec<Props>,
-    /// The node that the device uses; `None` for an empty drive.
-    pub top: Option<String>,
-}
-
-/// The `-blockdev` properties of a numbered disk.
-///
-/// # Errors
-/// The disk was not numbered, or its source is not a file or device.
-pub fn nodes(disk: &Disk) -> Result<Nodes, GraphError> {
-    let mut layers: Vec<(&Source, Option<u32>, ImageFormat)> = Vec::new();
-    if disk.source.is_empty() {
-        return Ok(Nodes::default());
-    }
-    layers.push((&disk.source, disk.source.index, disk.format()));
-    let mut below = disk.backing_store.as_ref();
-    while let Some(BackingStore::Image(image)) = below {
-        layers.push((&image.source, image.index, image.format.unwrap_or(ImageFormat::Raw)));
-        below = image.backing_store.as_ref();
-    }
-
-    // Below the last layer: known to be nothing, or not known.
-    let mut backing = matches!(below, Some(BackingStore::End)).then_some(Value::Null);
-    let mut blockdevs = Vec::new();
-    let mut top = None;
-    for (depth, (source, index, format)) in layers.iter().enumerate().rev() {
-        let layer = Layer { disk, readonly: depth > 0 || is_readonly(disk), is_top: depth == 0 };
-        let name = layer.blockdevs(source, *index, *format, backing.take(), &mut blockdevs)?;
-        backing = Some(Value::from(&name));
-        top = Some(name);
-    }
-    Ok(Nodes { blockdevs, top })
-}
-
-/// A CD-ROM cannot be written whether the definition says so or not.
-fn is_readonly(disk: &Disk) -> bool {
-    disk.readonly || disk.device == DiskDevice::Cdrom
-}
-
-/// The cache mode in force. Shared disks must not be cached by either host.
-#[must_use]
-pub fn cache_mode(disk: &Disk) -> Option<CacheMode> {
-    let stated =
-        disk.driver.as_ref().and_then(|driver| driver.cache).filter(|mode| *mode != CacheMode::Default);
-    match stated {
-        None if disk.shareable && !is_readonly(disk) => Some(CacheMode::None),
-        stated => stated,
-    }
-}
-
-/// What one image of a disk inherits from the disk.
-struct Layer<'a> {
-    disk: &'a Disk,
-    readonly: bool,
-    is_top: bool,
-}
-
-impl Layer<'_> {
-    fn blockdevs(
-        &self,
-        source: &Source,
-        index: Option<u32>,
-        format: ImageFormat,
-        backing: Option<Value>,
-        out: &mut Vec<Props>,
-    ) -> Result<String, GraphError> {
-        let storage = storage_node(self.numbered(index)?);
-        if format == ImageFormat::Raw {
-            out.push(self.effective(self.protocol(source, &storage)?));
-            return Ok(storage);
-        }
-        let data_file = match &source.data_store {
-            Some(data) => {
-                let name = storage_node(self.numbered(data.source.index)?);
-                out.push(self.effective(self.protocol(&data.source, &name)?));
-                Some(name)
-            }
-            None => None,
-        };
-        let hidden = self.protocol(source, &storage)?.with("auto-read-only", true).with("discard", "unmap");
-        out.push(hidden.with_some("cache", self.cache()));
-
-        let name = format_node(self.numbered(index)?);
-        let props = self.effective(Props::new().with("node-name", &name));
-        let props = props.with("driver", format.as_str()).with("file", storage);
-        out.push(props.with_some("data-file", data_file).with_some("backing", backing));
-        Ok(name)
-    }
-
-    fn numbered(&self, index: Option<u32>) -> Result<u32, GraphError> {
-        index.ok_or_else(|| GraphError::NotNumbered(self.disk.target.dev.clone()))
-    }
-
-    fn protocol(&self, source: &Source, node: &str) -> Result<Props, GraphError> {
-        let (driver, path) = match &source.location {
-            Location::File(path) => ("file", path),
-            Location::Block(path) => ("host_device", path),
-            Location::Volume { .. } => {
-                return Err(GraphError::Volume { target: self.disk.target.dev.clone() });
-            }
-        };
-        let io = self.disk.driver.as_ref().and_then(|driver| driver.io);
-        Ok(Props::driver(driver)
-            .with("filename", path.as_deref().unwrap_or_default())
-            .with_some("aio", io.map(|io| io.as_str()))
-            .with("node-name", node))
-    }
-
-    /// What the guest's requests meet first.
-    fn effective(&self, props: Props) -> Props {
-        let driver = self.disk.driver.as_ref();
-        let discard = driver.and_then(|driver| driver.discard);
-        let zeroes = driver.and_then(|driver| driver.detect_zeroes).filter(|_| self.is_top);
-        let zeroes = match zeroes {
-            // Without discard there is nothing to unmap to.
-            Some(DetectZeroes::Unmap) if discard != Some(Discard::Unmap) => Some(DetectZeroes::On),
-            other => other,
-        };
-        props
-            .with("read-only", self.readonly)
-            .with_some("discard", discard.map(Discard::as_str))
-            .with_some("detect-zeroes", zeroes.map(DetectZeroes::as_str))
-            .with_some("cache", self.cache())
-    }
-
-    fn cache(&self) -> Option<Props> {
-        let mode = cache_mode(self.disk)?;
-        let direct = matches!(mode, CacheMode::None | CacheMode::Directsync);
-        Some(Props::new().with("direct", direct).with("no-flush", mode == CacheMode::Unsafe))
-    }
 }
 
 #[cfg(test)]
@@ -577,7 +392,7 @@ mod tests {
                 r#"{"driver":"file","filename":"/base","node-name":"libvirt-6-storage","read-only":true}"#,
                 r#"{"driver":"file","filename":"/b.data","node-name":"libvirt-5-storage","read-only":true}"#,
                 r#"{"driver":"file","filename":"/b","node-name":"libvirt-4-storage","auto-read-only":true,"discard":"unmap"}"#,
-                r#"{"node-name":"libvirt-4-format","read-only":true,"driver":"qcow2","file":"libvirt-4-storage","data-file":"libvirt-5-storage","backing":"libvirt-6-storage"}"#,
+                r#"{"node-name":"libvirt-4-format","read-only":true,"driver":"qcow2","data-file":"libvirt-5-storage","file":"libvirt-4-storage","backing":"libvirt-6-storage"}"#,
                 r#"{"driver":"file","filename":"/a","node-name":"libvirt-3-storage","auto-read-only":true,"discard":"unmap"}"#,
                 r#"{"node-name":"libvirt-3-format","read-only":false,"driver":"qcow2","file":"libvirt-3-storage","backing":"libvirt-4-format"}"#,
             ]

@@ -186,6 +186,8 @@ const CRYPTO: &[Word] = &[(
     "virtio-crypto-pci",
 )];
 
+const SHARED_MEMORY: &str = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>";
+
 /// In stock's order.
 const DEVICES: &[Kind] = &[
     ("disk", &[("diskDevice", DISK_DEVICES), ("bus", DISK_BUSES), ("model", DISK_MODELS)]),
@@ -309,7 +311,8 @@ fn devices(machine: &Machine, capabilities: &Capabilities) -> Tree {
                 let known = words.iter().filter(|(word, definition, device)| {
                     (device.is_empty() || capabilities.has_device(device))
                         && (*word != IDE || has_ide)
-                        && is_supported(&format!("<devices>{definition}</devices>"), "")
+                        // Some of them need memory that other programs see.
+                        && is_supported(&format!("{SHARED_MEMORY}<devices>{definition}</devices>"), "")
                 });
                 (*list, known.map(|(word, ..)| *word).collect())
             })

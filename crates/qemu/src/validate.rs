@@ -4,20 +4,21 @@
 //! caller gets a sentence and not QEMU's last words. The texts are stock's where stock has one. Elements that
 //! the model does not know, and contradictions within the XML, are refused by `ferry_domxml`.
 
+mod disks;
 mod virtio;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ferry_domxml::address::DeviceInfo;
 use ferry_domxml::controller::{ControllerKind, ScsiModel, UsbModel};
 use ferry_domxml::cpu::CpuMode;
-use ferry_domxml::disk::{CacheMode, Disk, DiskBus, DiskDevice, IoMode};
+use ferry_domxml::disk::DiskBus;
 use ferry_domxml::display::{Graphics, VideoType};
+use ferry_domxml::filesystem::FileSystemServer;
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::memory_device::MemoryModel;
 use ferry_domxml::misc::{BalloonModel, WatchdogModel};
 use ferry_domxml::small_devices::PanicModel;
-use ferry_domxml::storage::Location;
 use ferry_domxml::{Domain, DomainKind, YesNo};
 
 use crate::capabilities::{Accelerator, Capabilities};
@@ -142,7 +143,7 @@ pub fn validate(domain: &Domain, capabilities: &Capabilities) -> Result<(), Vali
     board(domain, capabilities)?;
     bios(domain)?;
     firmware(domain)?;
-    disks(domain)?;
+    disks::check(domain, capabilities)?;
     virtio::options(domain)?;
     virtio::threads(domain, capabilities)?;
     aliases(domain)?;
@@ -204,86 +205,13 @@ fn firmware(domain: &Domain) -> Result<(), ValidateError> {
     }
 }
 
-fn disks(domain: &Domain) -> Result<(), ValidateError> {
-    let mut places = BTreeMap::new();
-    for disk in &domain.devices.disks {
-        self::disk(disk)?;
-        let Some(drive) = disk.drive_address() else { continue };
-        if let Some(other) = places.insert((disk.bus(), drive), disk) {
-            return Err(ValidateError::Drive {
-                target: other.target.dev.clone(),
-                controller: drive.controller,
-                bus: drive.bus,
-                scsi_target: drive.target,
-                unit: drive.unit,
-            });
-        }
-    }
-    Ok(())
-}
-
-fn disk(disk: &Disk) -> Result<(), ValidateError> {
-    let target = &disk.target.dev;
-    let refuse = |text: String| Err(ValidateError::Disk(text));
-    if let Location::Volume { pool, volume } = &disk.source.location {
-        return refuse(format!(
-            "disk '{target}' of type 'volume' (pool '{pool}', volume '{volume}'): there are no storage pools"
-        ));
-    }
-    match (disk.device, disk.bus()) {
-        (DiskDevice::Cdrom, DiskBus::Virtio) => {
-            return refuse(format!("disk type of '{target}' does not support ejectable media"));
-        }
-        (DiskDevice::Floppy, bus) if bus != DiskBus::Fdc => {
-            return refuse(format!("Invalid bus type '{bus}' for floppy disk"));
-        }
-        (device, DiskBus::Fdc) if device != DiskDevice::Floppy => {
-            return refuse(format!("Invalid bus type 'fdc' for disk '{target}'"));
-        }
-        (DiskDevice::Lun, bus) if bus != DiskBus::Scsi => {
-            return refuse(format!("disk device='lun' is not supported for bus='{bus}'"));
-        }
-        (DiskDevice::Lun, _) if !matches!(disk.source.location, Location::Block(_)) => {
-            return refuse("disk device='lun' is only valid for block type disk source".to_owned());
-        }
-        (DiskDevice::Disk, DiskBus::Ide | DiskBus::Sata) if disk.readonly => {
-            return refuse(format!("readonly {} disks are not supported", disk.bus()));
-        }
-        (DiskDevice::Disk | DiskDevice::Lun | DiskDevice::Cdrom | DiskDevice::Floppy, _) => {}
-    }
-    if let Some(wwn) = &disk.wwn {
-        if !matches!(disk.bus(), DiskBus::Ide | DiskBus::Scsi) {
-            return refuse("Only ide and scsi disk support wwn".to_owned());
-        }
-        if wwn.len() != 16 || !wwn.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return refuse(format!("wwn '{wwn}' of disk '{target}' is not 16 hexadecimal digits"));
-        }
-    }
-    let Some(driver) = &disk.driver else { return Ok(()) };
-    if let Some(name) = driver.name.as_deref().filter(|name| *name != "qemu") {
-        return refuse(format!("unsupported driver name '{name}' for disk '{target}'"));
-    }
-    if driver.queues.is_some() && disk.bus() != DiskBus::Virtio {
-        return refuse("queues attribute in disk driver element is only supported by virtio-blk".to_owned());
-    }
-    if driver.queue_size.is_some() && disk.bus() != DiskBus::Virtio {
-        return refuse(
-            "queue_size attribute in disk driver element is only supported by virtio-blk".to_owned(),
-        );
-    }
-    let direct = matches!(driver.cache, Some(CacheMode::None | CacheMode::Directsync));
-    if driver.io == Some(IoMode::Native) && !direct {
-        return refuse("io='native' needs either no disk cache or directsync cache mode".to_owned());
-    }
-    Ok(())
-}
-
 /// Names that the user chose are used once; the others are ours to give.
 fn aliases(domain: &Domain) -> Result<(), ValidateError> {
     let devices = &domain.devices;
     let mut infos: Vec<&DeviceInfo> = Vec::new();
     infos.extend(devices.disks.iter().map(|device| &device.info));
     infos.extend(devices.controllers.iter().map(|device| &device.info));
+    infos.extend(devices.filesystems.iter().map(|device| &device.info));
     infos.extend(devices.interfaces.iter().map(|device| &device.info));
     infos.extend(devices.serials.iter().map(|device| &device.info));
     infos.extend(devices.channels.iter().map(|device| &device.info));
@@ -370,11 +298,23 @@ fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
                 UsbModel::None => continue,
             },
             ControllerKind::Scsi(Some(ScsiModel::Lsilogic)) => "lsi53c895a",
+            ControllerKind::Scsi(Some(ScsiModel::LsiSas1068)) => "mptsas1068",
+            ControllerKind::Scsi(Some(ScsiModel::LsiSas1078)) => "megasas",
+            ControllerKind::Scsi(Some(ScsiModel::VmPvscsi)) => "pvscsi",
             ControllerKind::Scsi(Some(_)) => "virtio-scsi-pci",
             ControllerKind::VirtioSerial(_) => "virtio-serial-pci",
             _ => continue,
         };
         needed.push(("controller", device));
+    }
+    for file_system in &devices.filesystems {
+        needed.push((
+            "filesystem",
+            match file_system.served_by() {
+                FileSystemServer::Path => "virtio-9p-pci",
+                FileSystemServer::Virtiofs => "vhost-user-fs-pci",
+            },
+        ));
     }
     for card in &devices.interfaces {
         needed.push((

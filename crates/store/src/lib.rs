@@ -11,6 +11,7 @@
 //!   guest        uuid -> live XML, process what a running QEMU is, so that a restarted daemon finds it
 //!   epoch        uuid -> number            the last migration epoch of a guest; survives its journal
 //!   journal      append only               handover records of migrations that are not acknowledged
+//!   secret       uuid -> XML, value       what `virsh secret-define` made
 //!   history      migration id -> summary   one row for each migration, for people
 //! ```
 //!
@@ -23,6 +24,7 @@ mod history;
 mod host;
 mod journal;
 mod schema;
+mod secret;
 mod snapshot;
 mod store;
 mod value;
@@ -32,5 +34,6 @@ pub use error::StoreError;
 pub use guest::GuestRecord;
 pub use history::{Direction, HistoryEntry};
 pub use journal::{JournalEntry, Role};
+pub use secret::StoredSecret;
 pub use snapshot::Snapshot;
 pub use store::{Store, Write};

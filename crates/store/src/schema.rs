@@ -78,4 +78,11 @@ pub(crate) const STEPS: &[&str] = &[
         UNIQUE (domain, name)
     ) STRICT;
 ",
+    "
+    CREATE TABLE secret (
+        uuid TEXT PRIMARY KEY,
+        xml TEXT NOT NULL,
+        value BLOB
+    ) STRICT;
+",
 ];

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 use ferry_store::{
-    Definition, Direction, GuestRecord, HistoryEntry, JournalEntry, Role, Snapshot, Store, StoreError, Write,
+    Definition, Direction, GuestRecord, HistoryEntry, JournalEntry, Role, Snapshot, Store, StoreError,
+    StoredSecret, Write,
 };
 use serde_json::json;
 use std::fs;
@@ -314,6 +315,35 @@ fn a_newer_file_is_refused_and_left_as_it_was() {
     assert!(matches!(error, StoreError::Newer { found: 1000, .. }), "{error:?}");
     assert!(error.to_string().contains("ferry.db has schema version 1000"), "{error}");
     assert_eq!(fs::read(place.path()).unwrap(), before);
+}
+
+#[test]
+fn a_file_of_an_older_version_is_brought_up_to_date_and_keeps_what_it_has() {
+    let place = Place::new();
+    place.open().save_definition(&definition(1, "vm")).unwrap();
+    let raw = rusqlite::Connection::open(place.path()).unwrap();
+    raw.execute_batch("DROP TABLE secret; DROP TABLE snapshot; PRAGMA user_version = 1").unwrap();
+    drop(raw);
+    let store = place.open();
+    assert_eq!(store.definitions().unwrap(), [definition(1, "vm")]);
+    assert_eq!(store.secrets().unwrap(), []);
+}
+
+#[test]
+fn secrets_are_kept_whatever_their_bytes_and_are_not_shown() {
+    let place = Place::new();
+    let secret = |value: Option<&[u8]>| StoredSecret {
+        uuid: Uuid::from_u128(5),
+        xml: "<secret/>".to_owned(),
+        value: value.map(<[u8]>::to_vec),
+    };
+    place.open().save_secret(&secret(None)).unwrap();
+    place.open().save_secret(&secret(Some(b"\0\xffsesame"))).unwrap();
+    let store = place.open();
+    assert_eq!(store.secrets().unwrap(), [secret(Some(b"\0\xffsesame"))]);
+    assert!(!format!("{:?}", store.secrets().unwrap()).contains("115"), "the value's bytes are not shown");
+    assert!(store.remove_secret(Uuid::from_u128(5)).unwrap());
+    assert!(!store.remove_secret(Uuid::from_u128(5)).unwrap());
 }
 
 #[test]

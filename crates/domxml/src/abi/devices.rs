@@ -3,8 +3,8 @@
 use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
 use crate::{
     Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
-    InputDevice, Interface, MemBalloon, MemoryDevice, Offloads, OnOff, Pstore, Rng, Serial, Sound, Video,
-    VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
+    FileSystem, InputDevice, Interface, MemBalloon, MemoryDevice, Offloads, OnOff, Pstore, Rng, Serial,
+    Sound, Video, VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
@@ -22,6 +22,14 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     })?;
     lists("domain controller count", &source.controllers, &target.controllers, |source, target| {
         rows(CONTROLLER, source, target)?;
+        virtio(
+            source.driver.as_ref().map(|driver| &driver.virtio),
+            target.driver.as_ref().map(|driver| &driver.virtio),
+        )?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain filesystem count", &source.filesystems, &target.filesystems, |source, target| {
+        rows(FILE_SYSTEM, source, target)?;
         virtio(
             source.driver.as_ref().map(|driver| &driver.virtio),
             target.driver.as_ref().map(|driver| &driver.virtio),
@@ -130,6 +138,18 @@ const DISK: &[Row<Disk>] = &[
         value: |disk| block_size(disk, |sizes| sizes.physical_block_size),
     },
     Row {
+        what: "disk discard_granularity",
+        value: |disk| block_size(disk, |sizes| sizes.discard_granularity),
+    },
+    Row {
+        what: "disk geometry",
+        value: |disk| {
+            let shape = disk.geometry.as_ref();
+            let shape = shape.map(|shape| format!("{}/{}/{}", shape.cylinders, shape.heads, shape.sectors));
+            quoted(shown(shape))
+        },
+    },
+    Row {
         what: "disk event_idx",
         value: |disk| quoted(shown(disk.driver.as_ref().and_then(|driver| driver.event_idx))),
     },
@@ -143,6 +163,17 @@ const DISK: &[Row<Disk>] = &[
 fn block_size(disk: &Disk, size: fn(&crate::BlockIo) -> Option<u32>) -> String {
     shown(disk.block_io.as_ref().and_then(size))
 }
+
+const FILE_SYSTEM: &[Row<FileSystem>] = &[
+    Row { what: "filesystem guest target", value: |file_system| file_system.target.dir.clone() },
+    Row { what: "filesystem model", value: |file_system| quoted(shown(file_system.model)) },
+    Row { what: "filesystem driver", value: |file_system| file_system.served_by().to_string() },
+    Row { what: "filesystem access mode", value: |file_system| file_system.readonly.to_string() },
+    Row {
+        what: "filesystem queue size",
+        value: |file_system| shown(file_system.driver.as_ref().and_then(|driver| driver.queue)),
+    },
+];
 
 const CONTROLLER: &[Row<Controller>] = &[
     Row { what: "controller type", value: |controller| controller.kind.controller_type().to_string() },

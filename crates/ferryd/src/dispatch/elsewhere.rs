@@ -1,5 +1,5 @@
-//! What other daemons than this one look after: networks, storage pools, interfaces and devices of the host, network filters,
-//! secrets. There are none here: lists are empty, look-ups miss with stock's words, and who registers for their events hears
+//! What other daemons than this one look after: networks, storage pools, interfaces and devices of the host, network
+//! filters. There are none here: lists are empty, look-ups miss with stock's words, and who registers for their events hears
 //! nothing.
 //!
 //! Clients ask on every connection, and take a refusal for an error to be shown. What would make one is refused with code 3.
@@ -8,14 +8,13 @@ use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::{
     ConnectListAllInterfaces, ConnectListAllInterfacesReply, ConnectListAllNetworks,
     ConnectListAllNetworksReply, ConnectListAllNodeDevices, ConnectListAllNodeDevicesReply,
-    ConnectListAllNwfilters, ConnectListAllNwfiltersReply, ConnectListAllSecrets, ConnectListAllSecretsReply,
-    ConnectListAllStoragePools, ConnectListAllStoragePoolsReply, ConnectListStoragePools,
-    ConnectListStoragePoolsReply, ConnectNetworkEventDeregisterAny, ConnectNetworkEventRegisterAny,
-    ConnectNodeDeviceEventDeregisterAny, ConnectNodeDeviceEventRegisterAny, ConnectNumOfInterfaces,
-    ConnectNumOfStoragePools, ConnectSecretEventDeregisterAny, ConnectSecretEventRegisterAny,
-    ConnectStoragePoolEventDeregisterAny, ConnectStoragePoolEventRegisterAny, NetworkLookupByName,
-    NetworkRef, NodeDeviceGetXmlDesc, NodeDeviceLookupByName, NodeDeviceRef, PoolRef, SecretLookupByUsage,
-    SecretRef, StoragePoolLookupByName,
+    ConnectListAllNwfilters, ConnectListAllNwfiltersReply, ConnectListAllStoragePools,
+    ConnectListAllStoragePoolsReply, ConnectListStoragePools, ConnectListStoragePoolsReply,
+    ConnectNetworkEventDeregisterAny, ConnectNetworkEventRegisterAny, ConnectNodeDeviceEventDeregisterAny,
+    ConnectNodeDeviceEventRegisterAny, ConnectNumOfInterfaces, ConnectNumOfStoragePools,
+    ConnectSecretEventDeregisterAny, ConnectSecretEventRegisterAny, ConnectStoragePoolEventDeregisterAny,
+    ConnectStoragePoolEventRegisterAny, NetworkLookupByName, NetworkRef, NodeDeviceGetXmlDesc,
+    NodeDeviceLookupByName, NodeDeviceRef, PoolRef, StoragePoolLookupByName,
 };
 
 use super::Context;
@@ -37,7 +36,6 @@ empty! {
     interfaces: ConnectListAllInterfaces -> ConnectListAllInterfacesReply { interfaces };
     devices: ConnectListAllNodeDevices -> ConnectListAllNodeDevicesReply { devices };
     filters: ConnectListAllNwfilters -> ConnectListAllNwfiltersReply { filters };
-    secrets: ConnectListAllSecrets -> ConnectListAllSecretsReply { secrets };
 }
 
 pub(super) fn number_of_pools(_: &Context, _: ConnectNumOfStoragePools) -> Result<i32, Error> {
@@ -76,11 +74,6 @@ pub(super) fn device_xml(_: &Context, call: NodeDeviceGetXmlDesc) -> Result<Stri
 fn no_device(name: &str) -> Error {
     let text = format!("no node device with matching name '{name}'");
     Error::of(ErrorCode::NO_NODE_DEVICE, Origin::NODEDEV, text)
-}
-
-pub(super) fn secret(_: &Context, call: SecretLookupByUsage) -> Result<SecretRef, Error> {
-    let text = format!("no secret with matching usage '{}'", call.usage_id);
-    Err(Error::of(ErrorCode::NO_SECRET, Origin::SECRET, text))
 }
 
 /// Pairs the registration for events with what they are about, and its taking back.

@@ -14,6 +14,7 @@
 
 mod agent;
 mod api;
+mod blocks;
 mod change;
 mod connect;
 mod console;
@@ -38,6 +39,7 @@ mod plan;
 mod processor;
 mod qemu;
 mod screen;
+mod secret;
 mod snapshot;
 mod stats;
 mod vcpu;
@@ -188,6 +190,9 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
 
             DomainListAllCheckpoints => snapshot::list_checkpoints,
 
+            DomainGetBlockJobInfo => blocks::job,
+            DomainBlockJobAbort => blocks::abort_job,
+
             DomainMigrateGetMaxDowntime => job::max_downtime,
             DomainMigrateGetMaxSpeed => job::max_speed,
 
@@ -203,7 +208,6 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             ConnectListAllInterfaces => elsewhere::interfaces,
             ConnectListAllNodeDevices => elsewhere::devices,
             ConnectListAllNwfilters => elsewhere::filters,
-            ConnectListAllSecrets => elsewhere::secrets,
             ConnectNumOfStoragePools => elsewhere::number_of_pools,
             ConnectListStoragePools => elsewhere::pool_names,
             ConnectNumOfInterfaces => elsewhere::number_of_interfaces,
@@ -211,7 +215,6 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             StoragePoolLookupByName => elsewhere::pool,
             NodeDeviceLookupByName => elsewhere::device,
             NodeDeviceGetXmlDesc => elsewhere::device_xml,
-            SecretLookupByUsage => elsewhere::secret,
 
             StorageVolLookupByPath => volume::by_path,
             StorageVolGetInfo => volume::info,
@@ -253,6 +256,17 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             ConnectBaselineHypervisorCpu => processor::baseline_with,
             ConnectDomainXmlToNative => define::to_native,
 
+            ConnectListAllSecrets => secret::list,
+            ConnectNumOfSecrets => secret::number,
+            ConnectListSecrets => secret::uuids,
+            SecretLookupByUuid => secret::by_uuid,
+            SecretLookupByUsage => secret::by_usage,
+            SecretDefineXml => secret::define,
+            SecretGetXmlDesc => secret::xml,
+            SecretSetValue => secret::set_value,
+            SecretGetValue => secret::value,
+            SecretUndefine => secret::undefine,
+
             DomainDefineXml => define::define,
             DomainDefineXmlFlags => define::define_with_flags,
             DomainUndefine => define::undefine_plain,
@@ -268,6 +282,11 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainSetVcpus => change::vcpus_plain,
             DomainSetVcpusFlags => change::vcpus,
             DomainSetLifecycleAction => change::lifecycle,
+
+            DomainSetBlockIoTune => blocks::set_limits,
+            DomainGetBlockIoTune => blocks::limits,
+            DomainBlockResize => blocks::resize,
+            DomainBlockPeek => blocks::peek,
 
             DomainAttachDevice => device::attach_plain,
             DomainAttachDeviceFlags => device::attach,

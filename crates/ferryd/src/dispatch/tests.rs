@@ -48,7 +48,8 @@ impl TestHost {
         let layout = Layout::private(root.path()).unwrap();
         let store = Store::open(&layout.database).unwrap();
         let (uuid, name) = (Uuid::new_v4(), "here".to_owned());
-        let host = Host::new(Config::default(), layout, uuid, name, Account::default(), store);
+        let account = Account::default();
+        let host = Host::new(Config::default(), layout, uuid, name, account, store, Vec::new());
         TestHost { host: Arc::new(host), room: Room::new(PLACES, 1000), _root: root }
     }
 

@@ -15,6 +15,7 @@ use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
 use ferry_rpc::values::MetadataKind;
 
+use super::blocks::WantedLimits;
 use super::{Driver, Reply};
 use crate::refuse;
 
@@ -35,6 +36,10 @@ pub(crate) enum Change {
     Metadata(Metadata),
     /// What happens when the guest powers off, reboots or crashes.
     Lifecycle(LifecycleAction),
+    /// How fast a disk is at most.
+    IoTune(Box<WantedLimits>),
+    /// How large a running guest's disk is, in bytes.
+    BlockResize { disk: String, bytes: u64 },
     /// A device more.
     Attach(Device),
     /// A device less.
@@ -84,6 +89,8 @@ impl Driver {
                 Change::VcpusMax { count } => self.set_vcpus_max(count, affected).await,
                 Change::Metadata(metadata) => self.set_metadata(metadata, affected).await,
                 Change::Lifecycle(action) => self.set_lifecycle(action, affected).await,
+                Change::IoTune(wanted) => self.set_limits(*wanted, affected).await,
+                Change::BlockResize { disk, bytes } => self.resize_disk(&disk, bytes).await,
                 Change::Attach(device) => self.attach(device, affected).await,
                 Change::Update { device, force } => self.update(device, force, affected).await,
                 // The guest has a word in it, and so this one is answered later.

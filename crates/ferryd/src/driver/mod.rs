@@ -12,6 +12,7 @@
 
 mod admission;
 mod adopt;
+pub(crate) mod blocks;
 pub(crate) mod change;
 mod definition;
 mod devices;

@@ -7,8 +7,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use ferry_domxml::disk::Disk;
-use ferry_domxml::storage::{ImageFormat, Source};
+use ferry_domxml::disk::{Disk, DiskDevice};
+use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source, StartupPolicy};
 use ferry_qemu::blockgraph::{self, ChainError, Found};
 use ferry_qemu::qcow2::Header;
 
@@ -20,15 +20,57 @@ use super::ownership::Account;
 /// An image is missing, unreadable, or its metadata cannot be followed.
 pub(crate) fn follow(disks: &mut [Disk]) -> Result<(), ChainError<io::Error>> {
     for disk in disks {
-        let Some(path) = disk.source.path().map(str::to_owned) else { continue };
-        // A chain that the definition spells out is the user's; it is not looked up again.
-        if disk.backing_store.is_some() {
-            continue;
-        }
-        let chain = blockgraph::read_chain(&path, disk.format(), read_start)?;
-        blockgraph::attach(disk, &chain);
+        follow_disk(disk)?;
     }
     Ok(())
+}
+
+fn follow_disk(disk: &mut Disk) -> Result<(), ChainError<io::Error>> {
+    let (mut source, mut format) = (&disk.source, disk.format());
+    let mut below = disk.backing_store.as_ref();
+    // What the definition spells out is the user's and not looked up again; behind its last image the search begins.
+    while let Some(BackingStore::Image(image)) = below {
+        (source, format) = (&image.source, image.format.unwrap_or(ImageFormat::Raw));
+        below = image.backing_store.as_ref();
+    }
+    let is_terminated = matches!(below, Some(BackingStore::End));
+    // Only what lies on this host can be looked at; a part of a file has its header elsewhere.
+    let Some(path) = source.path().filter(|_| !is_terminated && source.slices.is_none()) else {
+        return Ok(());
+    };
+    let chain = blockgraph::read_chain(path, format, read_start)?;
+    blockgraph::attach(disk, &chain);
+    Ok(())
+}
+
+/// Disks whose image is missing and whose definition says what that means (`startupPolicy`): a medium is left out of
+/// its drive, a disk is left out of a guest that boots. What is to fail is left to be found missing. Tells the disks
+/// that are left out.
+pub(crate) fn leave_out_missing(disks: &mut Vec<Disk>, boots: bool) -> Vec<String> {
+    let mut left_out = Vec::new();
+    disks.retain_mut(|disk| {
+        let is_missing = disk.source.path().is_some_and(|path| {
+            fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        });
+        let removable = matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy);
+        match disk.source.startup_policy {
+            Some(StartupPolicy::Optional) if is_missing && removable => {}
+            Some(StartupPolicy::Requisite) if is_missing && removable && !boots => {}
+            Some(StartupPolicy::Optional) if is_missing && boots => {
+                left_out.push(disk.target.dev.clone());
+                return false;
+            }
+            Some(StartupPolicy::Mandatory | StartupPolicy::Requisite | StartupPolicy::Optional) | None => {
+                return true;
+            }
+        }
+        left_out.push(disk.target.dev.clone());
+        let policy = disk.source.startup_policy;
+        disk.source = Source { startup_policy: policy, ..Source::new(Location::File(None)) };
+        disk.backing_store = None;
+        true
+    });
+    left_out
 }
 
 /// Makes the images belong to the account that QEMU runs as. A base that others may share stays theirs.

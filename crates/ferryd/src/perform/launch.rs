@@ -18,7 +18,9 @@ use ferry_domxml::display::{Graphics, Listen};
 use ferry_domxml::{Domain, OnOff, YesNo};
 use ferry_qemu::blockgraph;
 use ferry_qemu::capabilities::Capabilities;
-use ferry_qemu::command_line::{ChardevFds, CommandLine, Launch, Now, Tap, check_memory, command_line};
+use ferry_qemu::command_line::{
+    ChardevFds, CommandLine, Launch, Now, SealedSecret, Tap, check_memory, command_line,
+};
 use ferry_qmp::Event;
 use ferry_qmp::commands::device::QueryChardev;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
@@ -27,6 +29,8 @@ use tokio::sync::mpsc;
 use super::monitor::{ConnectError, Monitor};
 use super::network::{self, TapRequest};
 use super::rundir::RunDir;
+use super::seal::{self, MasterKey};
+use super::virtiofs::{self, Servers};
 use super::words::Words;
 use super::{firmware, images, memory, settings, vnc};
 use crate::host::Host;
@@ -93,6 +97,15 @@ pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Res
     ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
     let mut launch = Launch::new(UNOPENED, now());
     launch.memory = memory::folders(&host.layout);
+    for secret in domain.devices.disks.iter().flat_map(blockgraph::needed) {
+        let unsealed = SealedSecret { data: String::new(), iv: String::new() };
+        launch.secrets.insert(secret.object, unsealed);
+        launch.master_key = Some("master-key.aes".to_owned());
+    }
+    for folder in &domain.devices.filesystems {
+        let alias = folder.info.alias.clone().unwrap_or_default();
+        launch.file_systems.insert(alias.clone(), format!("{alias}-fs.sock"));
+    }
     for card in &domain.devices.interfaces {
         if TapRequest::of(card).is_some() {
             let tap = Tap { fds: vec![UNOPENED], vhost_fds: Vec::new() };
@@ -142,6 +155,7 @@ struct Started {
     run_dir: RunDir,
     next_node: u32,
     words: Words,
+    servers: Servers,
 }
 
 /// What is opened for a launch, and removed again when it fails.
@@ -166,6 +180,10 @@ fn start(
         network::map(card, &host.config.networks, &host.layout.config)?;
     }
     choose_vnc(&mut domain, host)?;
+    let left_out = images::leave_out_missing(&mut domain.devices.disks, purpose == Purpose::Boot);
+    if !left_out.is_empty() {
+        tracing::warn!(domain = domain.name, disks = ?left_out, "images are missing and may be: left out");
+    }
     images::follow(&mut domain.devices.disks).map_err(refuse::chain_unreadable)?;
     images::own(&domain.devices.disks, &host.account)
         .map_err(|e| refuse::system("Unable to set image ownership", &e))?;
@@ -177,7 +195,7 @@ fn start(
     let run_dir = RunDir::create(&host.layout.run, id, &launch_id, &host.account)
         .map_err(|e| refuse::system("cannot make the run folder", &e))?;
     let made = make(host, &mut domain, capabilities, &run_dir, purpose);
-    let (command_line, fds) = match made {
+    let (command_line, fds, servers) = match made {
         Ok(made) => made,
         Err(error) => {
             run_dir.remove();
@@ -187,9 +205,10 @@ fn start(
     let spawned = spawn(host, &domain, &command_line, fds);
     match spawned {
         Ok((child, process, words)) => {
-            Ok(Started { domain, launch_id, child, process, run_dir, next_node, words })
+            Ok(Started { domain, launch_id, child, process, run_dir, next_node, words, servers })
         }
         Err(error) => {
+            servers.end();
             run_dir.remove();
             let text = format!("cannot execute {}", command_line.argv.first().map_or("", String::as_str));
             Err(refuse::system(&text, &error))
@@ -203,7 +222,7 @@ fn make(
     capabilities: &Capabilities,
     run_dir: &RunDir,
     purpose: Purpose,
-) -> Result<(CommandLine, Vec<OwnedFd>), Error> {
+) -> Result<(CommandLine, Vec<OwnedFd>, Servers), Error> {
     let mut making =
         Making { host, run_dir: run_dir.clone(), fds: Vec::new(), launch: Launch::new(0, now()) };
     making.launch.incoming = purpose == Purpose::Incoming;
@@ -213,11 +232,21 @@ fn make(
     making.open_taps(domain)?;
     making.open_chardevs(domain)?;
     making.open_small_devices(domain)?;
-    let mut line = command_line(domain, capabilities, &making.launch).map_err(refuse::no_command_line)?;
-    if !host.config.seccomp_sandbox {
-        leave_out(&mut line, "-sandbox");
+    making.seal_secrets(domain)?;
+    // Last of what can fail but for the command line itself: what was started must be ended.
+    let servers = making.serve_folders(domain)?;
+    match command_line(domain, capabilities, &making.launch) {
+        Ok(mut line) => {
+            if !host.config.seccomp_sandbox {
+                leave_out(&mut line, "-sandbox");
+            }
+            Ok((line, making.fds, servers))
+        }
+        Err(error) => {
+            servers.end();
+            Err(refuse::no_command_line(error))
+        }
     }
-    Ok((line, making.fds))
 }
 
 impl Making<'_> {
@@ -270,6 +299,32 @@ impl Making<'_> {
             self.host.account.own(path)
         });
         made.map_err(|error| refuse::system(&format!("Unable to open file: {}", path.display()), &error))
+    }
+
+    /// The values that disks refer to, for QEMU's eyes only.
+    fn seal_secrets(&mut self, domain: &Domain) -> Result<(), Error> {
+        let values = seal::values(self.host, &domain.devices.disks)?;
+        if values.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| refuse::system("cannot encrypt a secret", &error);
+        let key = MasterKey::of(&self.run_dir, &self.host.account).map_err(failed)?;
+        for value in values {
+            let sealed = key.seal(&value).map_err(failed)?;
+            self.launch.secrets.insert(value.object, sealed);
+        }
+        self.launch.master_key = Some(key.path.to_string_lossy().into_owned());
+        Ok(())
+    }
+
+    /// The servers of shared folders.
+    fn serve_folders(&mut self, domain: &Domain) -> Result<Servers, Error> {
+        let (run_dir, host) = (&self.run_dir, self.host);
+        let started = virtiofs::start(domain, run_dir, &host.account, &host.layout.logs);
+        let (servers, sockets) =
+            started.map_err(|text| Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text))?;
+        self.launch.file_systems = sockets;
+        Ok(servers)
     }
 
     fn open_chardevs(&mut self, domain: &mut Domain) -> Result<(), Error> {
@@ -399,7 +454,9 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
         Ok(connected) => connected,
         Err(error) => return Err(bury(started, error).await),
     };
-    let Started { mut domain, launch_id, child, process, run_dir, next_node, words } = started;
+    let Started { mut domain, launch_id, child, process, run_dir, next_node, words, servers } = started;
+    // Its monitor answers, and so all its devices are there, connected.
+    servers.leave();
     let has_terminal = |source: &ChardevSource| matches!(source.backend, Backend::Pty(_));
     let devices = &domain.devices;
     let asks = devices.serials.iter().any(|serial| has_terminal(&serial.source))
@@ -442,6 +499,7 @@ async fn bury(mut started: Started, error: ConnectError) -> Error {
     started.process.kill();
     started.process.exited().await;
     let _ = started.child.wait();
+    started.servers.end();
     started.run_dir.remove();
     let words = started.words.last().unwrap_or_else(|| refuse::chain(&error));
     let text = format!("process exited while connecting to monitor: {words}");

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::monitor::{Monitor, MonitorError};
+use super::throttle;
 
 /// Makes QEMU as the definition wants it.
 ///
@@ -29,6 +30,7 @@ pub(crate) async fn apply(monitor: &Monitor, domain: &Domain) -> Result<(), Moni
     for name in unplugged.filter_map(|card| card.info.alias.clone()) {
         monitor.execute(&SetLink { name, up: false }).await?;
     }
+    throttle::apply(monitor, &domain.devices.disks).await?;
     if domain.on_reboot == Some(OnEvent::Destroy) {
         on_reboot(monitor, domain).await?;
     }

@@ -99,6 +99,7 @@ fn source(source: &Source, look: impl Fn(&Path) -> safe::Place) -> Option<safe::
             safe::Source { name: path.to_owned(), place: look(Path::new(path)) }
         }
         Location::Block(path) => safe::Source { name: path.clone()?, place: safe::Place::Device },
+        Location::Network(_) => safe::Source { name: source.label(), place: safe::Place::Network },
         // No such guest starts; if it did, nothing would be known of it.
         Location::Volume { pool, volume } => {
             safe::Source { name: format!("{pool}/{volume}"), place: safe::Place::Device }

@@ -150,6 +150,9 @@ fn pci_props(controller: &Controller) -> Result<Props, CommandLineError> {
 fn scsi_props(controller: &Controller, model: Option<ScsiModel>) -> Result<Props, CommandLineError> {
     let (driver, generation) = match model.ok_or_else(|| incomplete("scsi controller", "model"))? {
         ScsiModel::Lsilogic => ("lsi", None),
+        ScsiModel::LsiSas1068 => ("mptsas1068", None),
+        ScsiModel::LsiSas1078 => ("megasas", None),
+        ScsiModel::VmPvscsi => ("pvscsi", None),
         ScsiModel::VirtioScsi => ("virtio-scsi-pci", None),
         ScsiModel::VirtioTransitional => ("virtio-scsi-pci", Some(VirtioModel::Transitional)),
         ScsiModel::VirtioNonTransitional => ("virtio-scsi-pci", Some(VirtioModel::NonTransitional)),

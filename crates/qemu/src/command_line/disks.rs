@@ -7,13 +7,18 @@ use super::threads::iothread_name;
 use super::virtio::{virtio_driver, virtio_options};
 use super::{Builder, CommandLineError, alias, incomplete};
 use crate::aliases::scsi_model;
-use crate::blockgraph::{cache_mode, nodes};
+use crate::blockgraph::{cache_mode, needed, nodes};
 use crate::props::Props;
 
 impl Builder<'_> {
     pub(super) fn disks(&mut self) -> Result<(), CommandLineError> {
         for (at, disk) in self.domain.devices.disks.iter().enumerate() {
             let graph = nodes(disk)?;
+            for secret in needed(disk) {
+                let sealed = self.launch.secrets.get(&secret.object);
+                let sealed = sealed.ok_or_else(|| CommandLineError::NoSecret(secret.object.clone()))?;
+                self.option("-object", sealed.object(&secret.object));
+            }
             for node in &graph.blockdevs {
                 self.option("-blockdev", node);
             }
@@ -40,7 +45,7 @@ impl Builder<'_> {
         let boot = boot.filter(|_| bus != DiskBus::Fdc);
         let sizes = disk.block_io.as_ref();
         let wwn = disk.wwn.as_deref().and_then(|wwn| u64::from_str_radix(wwn, 16).ok());
-        let removable = (bus == DiskBus::Usb).then(|| disk.target.removable.is_some_and(|on| on.is_on()));
+        let removable = disk.target.removable.map(|on| on.is_on()).or((bus == DiskBus::Usb).then_some(false));
         let write_cache = match cache_mode(disk) {
             _ if disk.device == DiskDevice::Lun => None,
             None => None,
@@ -48,10 +53,17 @@ impl Builder<'_> {
             Some(_) => Some("on"),
         };
         let (write_error, read_error) = error_policies(disk);
+        let shape = disk.geometry.as_ref();
+        let translation = shape.and_then(|shape| shape.translation).map(|translation| translation.as_str());
         Ok(props
             .with_some("bootindex", boot)
             .with_some("logical_block_size", sizes.and_then(|sizes| sizes.logical_block_size))
             .with_some("physical_block_size", sizes.and_then(|sizes| sizes.physical_block_size))
+            .with_some("discard_granularity", sizes.and_then(|sizes| sizes.discard_granularity))
+            .with_some("cyls", shape.map(|shape| shape.cylinders))
+            .with_some("heads", shape.map(|shape| shape.heads))
+            .with_some("secs", shape.map(|shape| shape.sectors))
+            .with_some("bios-chs-trans", translation)
             .with_some("wwn", wwn)
             .with_some("rotation_rate", disk.target.rotation_rate)
             .with_some("vendor", disk.vendor.as_deref())

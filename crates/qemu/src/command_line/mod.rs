@@ -13,6 +13,7 @@ mod chardevs;
 mod controllers;
 mod disks;
 mod display;
+mod file_systems;
 mod firmware;
 mod firmware_tables;
 mod interfaces;
@@ -30,7 +31,7 @@ use std::collections::BTreeMap;
 
 use ferry_domxml::Domain;
 
-use crate::blockgraph::GraphError;
+use crate::blockgraph::{GraphError, MASTER_KEY};
 use crate::capabilities::Capabilities;
 use crate::machine::{self, Family, MachineError};
 use crate::props::{KeyValue, Props};
@@ -58,6 +59,12 @@ pub struct Launch {
     /// Back ends of character devices, by the device's alias. One without an entry is opened by QEMU from
     /// its path.
     pub chardevs: BTreeMap<String, ChardevFds>,
+    /// Sockets of the servers of shared folders that are programs of their own, by the folder's alias.
+    pub file_systems: BTreeMap<String, String>,
+    /// Values that disks refer to, by the object's name ([`crate::blockgraph::needed`]).
+    pub secrets: BTreeMap<String, SealedSecret>,
+    /// Path of the file with the key that they are encrypted with.
+    pub master_key: Option<String>,
     /// `/dev/vhost-vsock`, open for reading and writing. `None`: QEMU opens it.
     pub vsock: Option<Fd>,
     /// Where guest memory can lie in files.
@@ -74,6 +81,9 @@ impl Launch {
             now,
             taps: BTreeMap::new(),
             chardevs: BTreeMap::new(),
+            file_systems: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            master_key: None,
             vsock: None,
             memory: MemoryFolders::default(),
         }
@@ -109,6 +119,33 @@ pub struct ChardevFds {
     pub log: Option<Fd>,
 }
 
+/// A value that only QEMU can read: AES-256 in CBC mode under the master key, padded as PKCS#7 has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// The encrypted value, base64.
+    pub data: String,
+    /// The initialization vector, base64.
+    pub iv: String,
+}
+
+impl SealedSecret {
+    /// The object that holds it.
+    #[must_use]
+    pub fn object(&self, name: &str) -> Props {
+        Props::object("secret", name)
+            .with("data", self.data.as_str())
+            .with("keyid", MASTER_KEY)
+            .with("iv", self.iv.as_str())
+            .with("format", "base64")
+    }
+}
+
+/// The object that holds the key of all others; `path` is the file that has it.
+#[must_use]
+pub fn master_key_object(path: &str) -> Props {
+    Props::object("secret", MASTER_KEY).with("format", "raw").with("file", path)
+}
+
 /// What to execute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
@@ -135,6 +172,9 @@ pub enum CommandLineError {
         /// What is missing.
         what: &'static str,
     },
+    /// A secret whose value the daemon must bring was not brought.
+    #[error("internal error: no value was brought for secret {0}")]
+    NoSecret(String),
     /// A back end that the daemon must open was not.
     #[error("internal error: no file descriptor was opened for {0}")]
     NoFd(String),
@@ -167,6 +207,9 @@ pub fn command_line(
     line.out = CommandLine { argv: vec![emulator], env: vec![("LC_ALL".to_owned(), "C".to_owned())] };
     line.option("-name", KeyValue::new("").with("guest", &domain.name).switch("debug-threads", true));
     line.flag("-S");
+    if let Some(path) = &launch.master_key {
+        line.option("-object", master_key_object(path));
+    }
     line.board()?;
     line.monitor();
     line.clock();
@@ -175,6 +218,7 @@ pub fn command_line(
     line.controllers()?;
     line.memory_devices()?;
     line.disks()?;
+    line.file_systems()?;
     line.interfaces()?;
     line.serials()?;
     line.channels()?;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use ferry_domxml::address::{Address, DriveAddress};
 use ferry_domxml::chardev::{
     Backend, ConsoleTarget, ConsoleTargetType, Serial, SerialModel, SerialTarget, SerialTargetType,
     SocketMode,
 };
 use ferry_domxml::clock::{Clock, ClockOffset};
 use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, VcpuPlacement};
-use ferry_domxml::disk::{Disk, DiskBus, DiskDevice, VirtioModel};
+use ferry_domxml::disk::VirtioModel;
 use ferry_domxml::display::{Graphics, Listen, Video, VideoType};
 use ferry_domxml::features::HyperVMode;
 use ferry_domxml::firmware::FirmwareFormat;
@@ -18,7 +17,6 @@ use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::memory::Size;
 use ferry_domxml::os::{Arch, BootDevice};
 use ferry_domxml::small_devices::PanicModel;
-use ferry_domxml::storage::ImageFormat;
 use ferry_domxml::{Domain, DomainKind, GenId, Mac, OnCrash, OnEvent, OnOff, Rest, Uuid, YesNo};
 
 use super::{CompleteError, Origin};
@@ -176,42 +174,6 @@ pub(super) fn empty_cpu() -> Cpu {
         numa: None,
         rest: Rest::default(),
     }
-}
-
-/// Bus, driver, read-only media, and the address that the name implies.
-pub(super) fn disks(domain: &mut Domain) -> Result<(), CompleteError> {
-    domain.devices.disks.iter_mut().try_for_each(disk)
-}
-
-fn disk(disk: &mut Disk) -> Result<(), CompleteError> {
-    let bus = *disk.target.bus.insert(disk.bus());
-    if disk.device == DiskDevice::Cdrom {
-        disk.readonly = true;
-    }
-    let driver = disk.driver.get_or_insert_default();
-    driver.name.get_or_insert_with(|| "qemu".to_owned());
-    // A format is never guessed; a definition that names none means raw.
-    driver.format.get_or_insert(ImageFormat::Raw);
-
-    let per_controller = match bus {
-        DiskBus::Virtio | DiskBus::Usb => return Ok(()),
-        DiskBus::Ide => 4,
-        DiskBus::Fdc => 2,
-        DiskBus::Sata => 6,
-        // As many as the narrowest controller has, whichever it is.
-        DiskBus::Scsi => 7,
-    };
-    if disk.info.address.is_some() {
-        return Ok(());
-    }
-    let index = disk.target.index().ok_or_else(|| CompleteError::DiskName(disk.target.dev.clone()))?;
-    let (controller, place) = (index / per_controller, index % per_controller);
-    let (bus_number, unit) = match bus {
-        DiskBus::Ide => (place / 2, place % 2),
-        _ => (0, place),
-    };
-    disk.info.address = Some(Address::Drive(DriveAddress { controller, bus: bus_number, target: 0, unit }));
-    Ok(())
 }
 
 /// Prefix of the hardware addresses that are made up: QEMU's own.

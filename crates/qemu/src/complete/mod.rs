@@ -16,6 +16,7 @@ mod implicit;
 mod memory_devices;
 mod pci;
 mod serial_ports;
+mod storage;
 mod usb;
 
 use ferry_domxml::Domain;
@@ -138,7 +139,8 @@ pub fn complete(
     cells::complete(domain, origin);
     memory_devices::complete(domain)?;
     defaults::scalars(domain, capabilities);
-    defaults::disks(domain)?;
+    storage::disks(domain)?;
+    storage::file_systems(domain);
     defaults::interfaces(domain, capabilities, random);
     defaults::small_devices(domain, random);
     defaults::chardevs(domain)?;

@@ -28,6 +28,7 @@ use crate::pci::{Buses, Connect, PciError, needs_of};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Device {
     Controller(usize),
+    FileSystem(usize),
     Interface(usize),
     Sound(usize),
     Disk(usize),
@@ -339,6 +340,7 @@ fn order(domain: &Domain) -> Vec<Device> {
     let is_pci = |at: &usize| devices.controllers[*at].kind.controller_type() == ControllerType::Pci;
     let (pci, other): (Vec<_>, Vec<_>) = (0..devices.controllers.len()).partition(is_pci);
     let mut order: Vec<Device> = pci.into_iter().map(Device::Controller).collect();
+    order.extend((0..devices.filesystems.len()).map(Device::FileSystem));
     order.extend((0..devices.interfaces.len()).map(Device::Interface));
     order.extend((0..devices.sounds.len()).map(Device::Sound));
     order.extend(other.into_iter().map(Device::Controller));
@@ -360,6 +362,7 @@ fn info(domain: &Domain, device: Device) -> &DeviceInfo {
     let devices = &domain.devices;
     match device {
         Device::Controller(at) => &devices.controllers[at].info,
+        Device::FileSystem(at) => &devices.filesystems[at].info,
         Device::Interface(at) => &devices.interfaces[at].info,
         Device::Sound(at) => &devices.sounds[at].info,
         Device::Disk(at) => &devices.disks[at].info,
@@ -379,6 +382,7 @@ fn info_mut(domain: &mut Domain, device: Device) -> Option<&mut DeviceInfo> {
     let devices = &mut domain.devices;
     Some(match device {
         Device::Controller(at) => &mut devices.controllers[at].info,
+        Device::FileSystem(at) => &mut devices.filesystems[at].info,
         Device::Interface(at) => &mut devices.interfaces[at].info,
         Device::Sound(at) => &mut devices.sounds[at].info,
         Device::Disk(at) => &mut devices.disks[at].info,
@@ -422,6 +426,7 @@ fn needs(domain: &Domain, family: Family, device: Device) -> Connect {
             ControllerKind::VirtioSerial(model) => virtio(model),
             ControllerKind::Fdc | ControllerKind::Ccid => Connect::NONE,
         },
+        Device::FileSystem(at) => virtio(devices.filesystems[at].model),
         Device::Interface(at) => match devices.interfaces[at].model {
             Some(InterfaceModel::Virtio | InterfaceModel::VirtioNonTransitional | InterfaceModel::E1000e) => {
                 express

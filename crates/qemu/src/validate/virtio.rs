@@ -1,7 +1,7 @@
 //! Options and threads that only some devices take.
 
 use ferry_domxml::Domain;
-use ferry_domxml::controller::{ControllerKind, ScsiModel};
+use ferry_domxml::controller::ControllerKind;
 use ferry_domxml::disk::DiskBus;
 use ferry_domxml::display::VideoType;
 use ferry_domxml::input_device::InputBus;
@@ -29,8 +29,18 @@ pub(super) fn options(domain: &Domain) -> Result<(), ValidateError> {
         let Some(driver) = &controller.driver else { continue };
         match controller.kind {
             ControllerKind::VirtioSerial(_) => {}
-            ControllerKind::Scsi(Some(model)) if model != ScsiModel::Lsilogic => continue,
+            ControllerKind::Scsi(Some(model)) if model.is_virtio() => continue,
             _ => none(&driver.virtio)?,
+        }
+        for (name, is_set) in [
+            ("queues", driver.queues.is_some()),
+            ("cmd_per_lun", driver.cmd_per_lun.is_some()),
+            ("max_sectors", driver.max_sectors.is_some()),
+        ] {
+            if is_set {
+                let text = format!("'{name}' is only supported by virtio-scsi controller");
+                return Err(ValidateError::Disk(text));
+            }
         }
         if driver.ioeventfd.is_some() || driver.iothread.is_some() {
             let kind = controller.kind.controller_type();

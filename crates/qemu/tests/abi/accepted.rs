@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ferry_domxml::Domain;
 use ferry_domxml::chardev::{Backend, ChardevSource, Log};
 use ferry_domxml::display::Graphics;
+use ferry_domxml::filesystem::{FileSystemServer, FileSystemSource};
 use ferry_domxml::firmware::LoaderType;
 use ferry_domxml::interface::Network;
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source};
@@ -40,6 +41,10 @@ fn the_installed_qemu_takes_every_fixture() {
     for name in names() {
         if input(&name).contains("<vsock") && !Path::new("/dev/vhost-vsock").exists() {
             eprintln!("{name}: this host has no vsock, passed by");
+            continue;
+        }
+        if ["type='network'", "<encryption"].iter().any(|part| input(&name).contains(part)) {
+            eprintln!("{name}: needs servers, or values that the daemon encrypts; passed by");
             continue;
         }
         for incoming in [false, true] {
@@ -73,6 +78,12 @@ fn settle_in(domain: &mut Domain, folder: &Path) {
             image(&mut backing.source, backing.format.unwrap_or(ImageFormat::Raw), folder);
             below = backing.backing_store.as_mut();
         }
+    }
+    // A server of its own is not started here.
+    domain.devices.filesystems.retain(|one| one.served_by() == FileSystemServer::Path);
+    for file_system in &mut domain.devices.filesystems {
+        let dir = Some(folder.to_str().unwrap().to_owned());
+        file_system.source = Some(FileSystemSource { dir, ..FileSystemSource::default() });
     }
     firmware(domain, folder);
     for memory in &mut domain.devices.memories {
@@ -110,11 +121,11 @@ fn firmware(domain: &mut Domain, folder: &Path) {
 
 fn image(source: &mut Source, format: ImageFormat, folder: &Path) {
     let Some(path) = source.path() else { return };
-    let path = folder.join(path.trim_start_matches("/images/")).to_str().unwrap().to_owned();
-    let made = Command::new(QEMU_IMG)
-        .args(["create", "-q", "-f", format.as_str(), &path, "1440k"])
-        .status()
-        .unwrap();
+    let path = folder.join(path.rsplit('/').next().unwrap()).to_str().unwrap().to_owned();
+    // As much as the largest floppy has, unless a part of it is a disk.
+    let size = if source.slices.is_some() { "8M" } else { "1440k" };
+    let made =
+        Command::new(QEMU_IMG).args(["create", "-q", "-f", format.as_str(), &path, size]).status().unwrap();
     assert!(made.success());
     source.location = Location::File(Some(path));
 }

@@ -9,7 +9,7 @@ use ferry_domxml::display::Graphics;
 use ferry_domxml::interface::Network;
 use ferry_qemu::blockgraph::{self, Image, ImageChain};
 use ferry_qemu::capabilities::Capabilities;
-use ferry_qemu::command_line::{ChardevFds, MemoryFolders, Now, Tap};
+use ferry_qemu::command_line::{ChardevFds, MemoryFolders, Now, SealedSecret, Tap};
 use ferry_qemu::{CommandLine, Launch, Origin, aliases, command_line, complete, host_model};
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ pub(crate) fn started(domain: &Domain, capabilities: &Capabilities) -> Domain {
     let mut live = domain.clone();
     host_model::expand(&mut live, capabilities).unwrap();
     for disk in &mut live.devices.disks {
-        if !disk.source.is_empty() {
+        if !disk.source.is_empty() && disk.backing_store.is_none() {
             let image =
                 Image { location: disk.source.location.clone(), format: disk.format(), data_file: None };
             blockgraph::attach(disk, &ImageChain(vec![image]));
@@ -82,6 +82,15 @@ pub(crate) fn launch(domain: &Domain) -> Launch {
             let tap = Tap { fds: (0..queues).map(|_| next()).collect(), vhost_fds: Vec::new() };
             launch.taps.insert(card.info.alias.clone().unwrap(), tap);
         }
+    }
+    for secret in domain.devices.disks.iter().flat_map(blockgraph::needed) {
+        let sealed = SealedSecret { data: "c2VhbGVk".to_owned(), iv: "dmVjdG9y".to_owned() };
+        launch.secrets.insert(secret.object, sealed);
+        launch.master_key = Some("/run/master-key.aes".to_owned());
+    }
+    for file_system in &domain.devices.filesystems {
+        let alias = file_system.info.alias.clone().unwrap();
+        launch.file_systems.insert(alias.clone(), format!("/run/{alias}-fs.sock"));
     }
     let serials = domain.devices.serials.iter().map(|device| (&device.info, &device.source, &device.log));
     let channels = domain.devices.channels.iter().map(|device| (&device.info, &device.source, &device.log));

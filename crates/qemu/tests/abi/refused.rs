@@ -9,6 +9,87 @@ use super::common::{capabilities, counted};
 const REFUSED: &[(&str, &str, &str, &str)] = &[
     (
         "q35",
+        "<disk type='network' device='lun'><source protocol='nbd'><host name='a'/></source><target dev='sda' bus='scsi'/></disk>",
+        "",
+        "unsupported configuration: disk device='lun' is not supported for protocol='nbd'",
+    ),
+    (
+        "q35",
+        "<disk><driver copy_on_read='on'/><source file='/a'/><target dev='vda' bus='virtio'/><readonly/></disk>",
+        "",
+        "unsupported configuration: copy_on_read is not compatible with read-only disk 'vda'",
+    ),
+    (
+        "q35",
+        "<disk><driver discard_no_unref='on' type='qcow2'/><source file='/a'/><target dev='vda' bus='virtio'/></disk>",
+        "",
+        "unsupported configuration: 'discard_no_unref' is not supported by this QEMU binary",
+    ),
+    (
+        "q35",
+        "<disk><driver discard_no_unref='on'/><source file='/a'/><target dev='vda' bus='virtio'/></disk>",
+        "",
+        "unsupported configuration: 'discard_no_unref' only works with qcow2 disk format",
+    ),
+    (
+        "q35",
+        "<disk><driver><metadata_cache><max_size unit='MiB'>1</max_size></metadata_cache></driver><source file='/a'/>
+         <target dev='vda' bus='virtio'/></disk>",
+        "",
+        "unsupported configuration: metadata cache max size control is supported only with qcow2 images",
+    ),
+    (
+        "q35",
+        "<disk><source file='/a'><dataStore type='file'><format type='raw'/><source file='/b'/></dataStore></source>
+         <target dev='vda' bus='virtio'/></disk>",
+        "",
+        "unsupported configuration: <dataStore> feature available only with qcow2 images",
+    ),
+    (
+        "q35",
+        "<disk><driver type='qcow2'/><source file='/a'><dataStore type='file'><format type='qcow2'/><source file='/b'/>
+         </dataStore></source><target dev='vda' bus='virtio'/></disk>",
+        "",
+        "unsupported configuration: only 'raw' images supported as <dataStore>",
+    ),
+    (
+        "q35",
+        "<disk><source file='/a'/><target dev='vda' bus='virtio'/><vendor>a</vendor></disk>",
+        "",
+        "unsupported configuration: Only scsi disk supports 'vendor'",
+    ),
+    (
+        "q35",
+        "<disk><source file='/a'/><target dev='sda' bus='scsi'/><vendor>123456789</vendor></disk>",
+        "",
+        "unsupported configuration: disk vendor is more than 8 characters",
+    ),
+    (
+        "q35",
+        "<disk><source file='/a'/><target dev='vda' bus='virtio' rotation_rate='1'/></disk>",
+        "",
+        "unsupported configuration: rotation rate is only valid for SCSI/IDE/SATA bus",
+    ),
+    (
+        "q35",
+        "<disk><source file='/a'/><target dev='vda' bus='virtio' removable='on'/></disk>",
+        "",
+        "unsupported configuration: removable is only valid for usb or scsi disks",
+    ),
+    (
+        "q35",
+        "<disk><source file='/a'/><geometry cyls='1' heads='2' secs='3' trans='lba'/><target dev='vda' bus='virtio'/></disk>",
+        "",
+        "unsupported configuration: CHS translation mode can only be set for 'ide' bus not 'virtio'",
+    ),
+    (
+        "q35",
+        "<controller type='scsi' model='lsilogic'><driver queues='3'/></controller>",
+        "",
+        "unsupported configuration: 'queues' is only supported by virtio-scsi controller",
+    ),
+    (
+        "q35",
         "<interface type='user'><model type='virtio'/><address type='pci' domain='1' slot='3'/></interface>",
         "",
         "XML error: Invalid PCI address 0001:00:03.0. Only PCI domain 0 is available",

@@ -13,8 +13,7 @@ use serde_json::Value;
 use super::common::{capabilities, counted, differences, line, normal, without_host};
 
 /// Samples with something that is not supported yet, and a word of it.
-const REFUSED: &[(&str, &str)] =
-    &[("boot-order", "disk"), ("tpm-emulator", "tpm"), ("vm-windows-uefi", "tpm")];
+const REFUSED: &[(&str, &str)] = &[("tpm-emulator", "tpm"), ("vm-windows-uefi", "tpm")];
 
 fn folder() -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/xml-samples");

@@ -15,6 +15,17 @@ pub struct QueryNamedBlockNodes {
 }
 command! { QueryNamedBlockNodes = "query-named-block-nodes" -> Vec<BlockNode> }
 
+/// `block_resize`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BlockResize {
+    /// The node: that of the image, not of a filter over it.
+    pub node_name: String,
+    /// Bytes that the guest is to see.
+    pub size: u64,
+}
+command! { BlockResize = "block_resize" -> Nothing }
+
 /// `query-block-jobs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QueryBlockJobs {}

@@ -95,6 +95,14 @@ procedures! {
     Remote 126 ConnectNumOfInterfaces = connect_num_of_interfaces, High, None, [read];
     Remote 135 ConnectDomainXmlFromNative = connect_domain_xml_from_native, Low, None, [write DOMAIN "virConnectDomainXMLFromNative"];
     Remote 136 ConnectDomainXmlToNative = connect_domain_xml_to_native, Low, None, [write DOMAIN "virConnectDomainXMLToNative"];
+    Remote 139 ConnectNumOfSecrets = connect_num_of_secrets, High, None, [read];
+    Remote 140 ConnectListSecrets = connect_list_secrets, High, None, [read];
+    Remote 141 SecretLookupByUuid = secret_lookup_by_uuid, High, None, [read];
+    Remote 142 SecretDefineXml = secret_define_xml, High, None, [write SECRET "virSecretDefineXML"];
+    Remote 143 SecretGetXmlDesc = secret_get_xml_desc, High, None, [read];
+    Remote 144 SecretSetValue = secret_set_value, High, None, [write SECRET "virSecretSetValue"];
+    Remote 145 SecretGetValue = secret_get_value, High, None, [write SECRET "virSecretGetValue"];
+    Remote 146 SecretUndefine = secret_undefine, High, None, [write SECRET "virSecretUndefine"];
     Remote 147 SecretLookupByUsage = secret_lookup_by_usage, High, None, [read];
     Remote 149 ConnectIsSecure = connect_is_secure, High, None, [read];
     Remote 150 DomainIsActive = domain_is_active, High, None, [read];

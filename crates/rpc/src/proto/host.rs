@@ -2,9 +2,38 @@
 //!
 //! Layouts only; the daemon and the client say what they do with them.
 
-use ferry_xdr::Array;
+use std::fmt;
 
-use super::{FilterRef, InterfaceRef, NodeDeviceRef, SecretRef};
+use ferry_xdr::{Array, Codec, DecodeError, EncodeError, Opaque, Reader, Writer};
+use uuid::Uuid;
+
+use super::{FilterRef, InterfaceRef, NodeDeviceRef, RawUuid, SecretRef};
+
+/// The longest value of a secret, bytes.
+pub const SECRET_VALUE_MAX: usize = 65_536;
+
+/// The value of a secret: any bytes. It is not for logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(pub Vec<u8>);
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(..)")
+    }
+}
+
+/// A [`SecretValue`] on the wire.
+pub enum SecretBytes {}
+
+impl Codec<SecretValue> for SecretBytes {
+    fn encode(value: &SecretValue, writer: &mut Writer) -> Result<(), EncodeError> {
+        <Opaque<SECRET_VALUE_MAX> as Codec<Vec<u8>>>::encode(&value.0, writer)
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<SecretValue, DecodeError> {
+        <Opaque<SECRET_VALUE_MAX> as Codec<Vec<u8>>>::decode(reader).map(SecretValue)
+    }
+}
 
 calls! {
     NodeDeviceLookupByName {
@@ -17,6 +46,41 @@ calls! {
     } -> String;
 
     ConnectNumOfInterfaces {} -> i32;
+
+    ConnectNumOfSecrets {} -> i32;
+
+    ConnectListSecrets {
+        maxuuids: i32,
+    } -> ConnectListSecretsReply;
+
+    SecretLookupByUuid {
+        uuid: Uuid as RawUuid,
+    } -> SecretRef;
+
+    SecretDefineXml {
+        xml: String,
+        flags: u32,
+    } -> SecretRef;
+
+    SecretGetXmlDesc {
+        secret: SecretRef,
+        flags: u32,
+    } -> String;
+
+    SecretSetValue {
+        secret: SecretRef,
+        value: SecretValue as SecretBytes,
+        flags: u32,
+    } -> ();
+
+    SecretGetValue {
+        secret: SecretRef,
+        flags: u32,
+    } -> SecretGetValueReply;
+
+    SecretUndefine {
+        secret: SecretRef,
+    } -> ();
 
     SecretLookupByUsage {
         usage_type: i32,
@@ -91,6 +155,14 @@ parts! {
     pub struct ConnectListAllNwfiltersReply {
         pub filters: Vec<FilterRef> as Array<16384>,
         pub count: u32,
+    }
+
+    pub struct ConnectListSecretsReply {
+        pub uuids: Vec<String> as Array<16384>,
+    }
+
+    pub struct SecretGetValueReply {
+        pub value: SecretValue as SecretBytes,
     }
 
     pub struct ConnectListAllSecretsReply {

@@ -71,11 +71,8 @@ impl Counters {
 
     fn image(&self, layer: &Layer<'_>) -> Option<Node> {
         let number = layer.index?;
-        let name = match layer.format {
-            ImageFormat::Raw => blockgraph::storage_node(number),
-            _ => blockgraph::format_node(number),
-        };
-        self.nodes.get(&name).copied()
+        let has_format = layer.format != ImageFormat::Raw || layer.is_encrypted;
+        self.nodes.get(&blockgraph::top_of_image(layer.source, number, has_format)).copied()
     }
 }
 
@@ -85,6 +82,7 @@ struct Layer<'a> {
     source: &'a Source,
     index: Option<u32>,
     format: ImageFormat,
+    is_encrypted: bool,
 }
 
 /// The images of a disk, top first; none of an empty drive.
@@ -92,11 +90,17 @@ fn layers(disk: &Disk) -> Vec<Layer<'_>> {
     if disk.source.is_empty() {
         return Vec::new();
     }
-    let mut layers = vec![Layer { source: &disk.source, index: disk.source.index, format: disk.format() }];
+    let mut layers = vec![Layer {
+        source: &disk.source,
+        index: disk.source.index,
+        format: disk.format(),
+        is_encrypted: disk.encryption().is_some(),
+    }];
     let mut below = disk.backing_store.as_ref();
     while let Some(BackingStore::Image(image)) = below {
         let format = image.format.unwrap_or(ImageFormat::Raw);
-        layers.push(Layer { source: &image.source, index: image.index, format });
+        let (source, index) = (&image.source, image.index);
+        layers.push(Layer { source, index, format, is_encrypted: false });
         below = image.backing_store.as_ref();
     }
     layers
@@ -209,6 +213,11 @@ pub(in crate::dispatch) async fn info(
         invalid(format!("disk '{}' does not currently have a source assigned", disk.target.dev))
     })?;
     let measured = || async {
+        if let Some(network) = top.source.network() {
+            let protocol = network.protocol;
+            let text = format!("missing storage backend for network files using {protocol} protocol");
+            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text));
+        }
         let path = top.source.path().unwrap_or_default();
         images::measure(path, top.format).await.map_err(|error| {
             Error::new(ErrorCode::SYSTEM_ERROR, Origin::QEMU, format!("cannot stat file '{path}': {error}"))

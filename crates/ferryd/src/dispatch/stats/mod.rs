@@ -29,7 +29,7 @@ use crate::perform::monitor::MonitorError;
 use crate::refuse;
 use crate::usage::{self, ProcessUsage, ThreadUsage};
 
-pub(super) use block::info as block_info;
+pub(super) use block::{find, info as block_info};
 pub(super) use single::{
     block, block_flags, cpu, disk_errors, interface, memory, memory_parameters, numa_parameters,
 };

@@ -9,17 +9,17 @@ use ferry_qemu::command_line::plug;
 use ferry_qemu::complete::Origin as From;
 use ferry_qmp::commands::block::BlockdevAdd;
 use ferry_qmp::commands::console::SetLink;
-use ferry_qmp::commands::device::{DeviceAdd, NetdevAdd, NetdevDel};
+use ferry_qmp::commands::device::{DeviceAdd, DeviceDel, NetdevAdd, NetdevDel};
 use ferry_qmp::commands::fd::{Closefd, Getfd};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 
 use super::super::Driver;
 use super::super::change::{Affected, check};
-use super::{arguments, complete_kept, delete_nodes, disk_at, is_removable, unsupported};
+use super::{arguments, complete_kept, delete_nodes, disk_at, is_removable, objects, unsupported};
 use crate::events::DomainEvent;
 use crate::host::random_byte;
 use crate::perform::monitor::{Monitor, MonitorError};
-use crate::perform::{images, network};
+use crate::perform::{images, network, throttle};
 use crate::refuse;
 
 impl Driver {
@@ -80,6 +80,8 @@ impl Driver {
         let at = disk_at(&domain, &dev).ok_or_else(|| refuse::internal("an arranged disk is lost"))?;
         let next_node = blockgraph::number_disk(&mut domain.devices.disks[at], self.running()?.next_node);
         ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
+        let objects = self.objects_of(&domain.devices.disks[at]).await?;
+        let limits = domain.devices.disks[at].iotune.clone();
         let guest = self.running()?;
         let plug = plug::disk(&domain, &guest.capabilities, at).map_err(refuse::no_command_line)?;
         let alias = domain.devices.disks[at].info.alias.clone().unwrap_or_default();
@@ -88,11 +90,26 @@ impl Driver {
             guest.next_node = next_node;
         }
         self.replace_live(domain).await?;
-        if let Err(error) = add_disk(&monitor, &plug).await {
+        let added = async {
+            objects::add(&monitor, &objects).await?;
+            let added = add_disk(&monitor, &plug).await;
+            if added.is_err() {
+                objects::delete(&monitor, &objects).await;
+            }
+            added
+        };
+        if let Err(error) = added.await {
             self.undo(before).await;
             return Err(refuse::monitor(error));
         }
-        self.emit(DomainEvent::DeviceAdded { alias });
+        self.emit(DomainEvent::DeviceAdded { alias: alias.clone() });
+        let Some(limits) = limits else { return Ok(()) };
+        // A disk that is faster than it may be is not the one that was asked for. The guest has it by now and lets it go
+        // when it likes; its definition goes with it.
+        if let Err(error) = throttle::set(&monitor, &alias, &limits).await {
+            let _ = monitor.execute(&DeviceDel { id: alias }).await;
+            return Err(refuse::monitor(error));
+        }
         Ok(())
     }
 
@@ -208,13 +225,11 @@ async fn add_disk(monitor: &Monitor, plug: &plug::DiskPlug) -> Result<(), Monito
             return Err(error);
         }
     }
-    match monitor.execute(&DeviceAdd(arguments(&plug.device))).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            delete_nodes(monitor, &plug.blockdevs).await;
-            Err(error)
-        }
+    if let Err(error) = monitor.execute(&DeviceAdd(arguments(&plug.device))).await {
+        delete_nodes(monitor, &plug.blockdevs).await;
+        return Err(error);
     }
+    Ok(())
 }
 
 /// A kept definition with one more device.

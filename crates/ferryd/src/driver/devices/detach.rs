@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::super::change::Affected;
 use super::super::{Driver, Reply};
 use super::memory::{memory_at, not_present};
-use super::{delete_nodes, disk_at, interface_at, missing, unsupported};
+use super::{delete_nodes, disk_at, interface_at, missing, objects, unsupported};
 use crate::events::DomainEvent;
 use crate::refuse;
 
@@ -113,6 +113,7 @@ impl Driver {
             if let Ok(nodes) = blockgraph::nodes(&disk) {
                 delete_nodes(&monitor, &nodes.blockdevs).await;
             }
+            objects::delete_of(&monitor, &disk).await;
         } else if let Some(at) =
             devices.interfaces.iter().position(|card| card.info.alias.as_ref() == Some(alias))
         {

@@ -12,6 +12,7 @@
 mod attach;
 mod detach;
 mod memory;
+mod objects;
 mod observed;
 mod update;
 

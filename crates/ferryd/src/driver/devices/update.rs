@@ -16,7 +16,8 @@ use super::super::Driver;
 use super::super::change::Affected;
 use super::memory::{memory_at, only_requested_differs};
 use super::{
-    arguments, complete_kept, delete_nodes, disk_at, interface_at, is_removable, missing, unsupported,
+    arguments, complete_kept, delete_nodes, disk_at, interface_at, is_removable, missing, objects,
+    unsupported,
 };
 use crate::perform::monitor::{Monitor, MonitorError};
 use crate::refuse;
@@ -90,6 +91,8 @@ impl Driver {
         let mut domain = Domain::clone(&self.running()?.domain);
         let changed = &mut domain.devices.disks[at];
         changed.source = disk.source;
+        changed.auth = disk.auth;
+        changed.encryption = disk.encryption;
         changed.backing_store = disk.backing_store;
         changed.backing_detected = disk.backing_detected;
         if let Some(format) = disk.driver.and_then(|driver| driver.format)
@@ -100,7 +103,8 @@ impl Driver {
         super::super::change::check(&domain)?;
         let graph = |disk| blockgraph::nodes(disk).map_err(|error| refuse::internal(&error.to_string()));
         let (old_nodes, new_nodes) = (graph(&old)?, graph(&domain.devices.disks[at])?);
-        let drive = old.info.alias.unwrap_or_default();
+        let objects = self.objects_of(&domain.devices.disks[at]).await?;
+        let drive = old.info.alias.clone().unwrap_or_default();
         let guest = self.running()?;
         let (monitor, before) = (guest.monitor.clone(), Arc::clone(&guest.domain));
         if let Some(guest) = &mut self.guest {
@@ -108,9 +112,18 @@ impl Driver {
         }
         self.replace_live(domain).await?;
         let swap = Swap { drive, force, had_medium: old_nodes.top.is_some(), new: &new_nodes };
-        match swap.perform(&monitor).await {
+        let swapped = async {
+            objects::add(&monitor, &objects).await?;
+            let swapped = swap.perform(&monitor).await;
+            if swapped.is_err() {
+                objects::delete(&monitor, &objects).await;
+            }
+            swapped
+        };
+        match swapped.await {
             Ok(()) => {
                 delete_nodes(&monitor, &old_nodes.blockdevs).await;
+                objects::delete_of(&monitor, &old).await;
                 Ok(())
             }
             Err(error) => {
