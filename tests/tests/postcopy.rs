@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ferry_testkit::deadline::wait_until;
+use ferry_testkit::ferryd::Options;
 use ferry_testkit::guest::Work;
 use ferry_testkit::serial::Serial;
 use ferry_testkit::tools::Tools;
@@ -189,4 +190,32 @@ fn a_user_and_the_daemons_go_on_at_the_same_time() {
         let _ = pair.virsh(from).run(["migrate-setspeed", "vm", "10000", "--postcopy"]);
         is_whole_on_the_destination(&pair, from, &serial);
     }
+}
+
+/// The daemons have no words for each other, so nobody goes on but a user.
+#[test]
+fn a_user_goes_on_between_hosts_that_cannot_ask_each_other() {
+    let tools = Pair::distribution();
+    let options = || Options { tcp: false, ..Options::default() };
+    let pair = Pair::with([&tools, &tools], [options(), options()]).unwrap();
+    if !is_possible(&pair) {
+        return;
+    }
+    let serial = pair.linux("vm", WORK).unwrap();
+    // The destination's socket under a path that the source sees.
+    let proxy = pair.lab().shared().join("control");
+    std::os::unix::fs::symlink(pair.host(1).seen(pair.daemon(1).socket()), &proxy).unwrap();
+    let uri = format!("qemu+unix:///system?socket={}", proxy.display());
+    let words = ["migrate", "vm", &uri, "--live", "--unsafe", "--postcopy"];
+    let virsh = pair.virsh(0);
+    virsh.ok(["migrate-setmaxdowntime", "vm", "1"]).unwrap();
+    let client = virsh.start([&words[..], &AFTER_PRECOPY, &SLOWLY].concat(), "migrate").unwrap();
+    wait_reasons(&pair, 0, "paused (post-copy)", "running (post-copy)");
+    virsh.ok(["domjobabort", "vm", "--postcopy"]).unwrap();
+    assert_ne!(client.wait_end(SOON).unwrap(), "exit code 0");
+    wait_reasons(&pair, 0, "paused (post-copy failed)", "running (post-copy failed)");
+    virsh.refused(&["resume", "vm"], "vm");
+    hurry(&pair, 0);
+    virsh.ok([&words[..], &["--postcopy-resume"]].concat()).unwrap();
+    is_whole_on_the_destination(&pair, 0, &serial);
 }

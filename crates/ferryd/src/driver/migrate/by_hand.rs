@@ -76,7 +76,9 @@ impl Driver {
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
         let is_mute = matches!(incoming.machine.peer(), Peer::Mute(_));
         let rest = &incoming.rest;
-        let is_broken = rest.memory == Memory::Broken && (is_mute || incoming.machine.is_over());
+        // Once QEMU listens again, a user is on the way, and the channel may stand at the source's end already.
+        let is_alone = is_mute && !rest.listens() || incoming.machine.is_over();
+        let is_broken = rest.memory == Memory::Broken && is_alone;
         if is_broken || rest.is_split() && rest.held {
             incoming.finish.answer(Err(broken_off(Direction::In)));
         }

@@ -188,7 +188,7 @@ impl Driver {
         }
         match (memory, held) {
             (Memory::Broken, false) => {
-                tracing::warn!(domain = %self.name, "post-copy: the channel is broken; it is made anew");
+                tracing::warn!(domain = %self.name, "post-copy: the channel is broken");
             }
             // A try that was under way when the user broke the channel.
             (Memory::Moving, true) if self.sends() => self.give_up_channel().await,

@@ -351,9 +351,19 @@ impl Driver {
     /// Sets the timers, and lets go of a machine that is over. Yields one whose records nobody will ask for.
     fn after_destination_steps(&mut self) -> Option<MigrationId> {
         self.end_wait_for_rest();
+        let lives = self.holds_its_guest();
         let Some(Migration::In(incoming)) = &mut self.migration else { return None };
         // Until the coordinator has gone it may still call Finish, and is to be told what has become of the guest.
-        let follows = incoming.rest.memory == Memory::Moving;
+        let may_come = match incoming.machine.peer() {
+            // A source that knows the end needs nothing more, and has nothing more.
+            Peer::Ferry => false,
+            Peer::Mute(_) => lives,
+        };
+        let follows = match incoming.rest.memory {
+            Memory::Moving => true,
+            Memory::Broken => may_come,
+            Memory::Ahead | Memory::Whole => false,
+        };
         if incoming.machine.is_over() && incoming.client.is_none() && !follows {
             if incoming.rest.memory == Memory::Broken {
                 tracing::error!(domain = %self.name, "the source is gone, and the rest of the guest's memory with it");
