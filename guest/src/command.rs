@@ -14,6 +14,7 @@ use crate::clock;
 use crate::console::{self, Console};
 use crate::disk::Disk;
 use crate::memory::Memory;
+use crate::tpm;
 
 /// Takes commands only.
 const SECOND_PORT: &str = "/dev/ttyS1";
@@ -34,8 +35,18 @@ enum Command<'a> {
     Check,
     Stat,
     Ping(&'a str),
+    Tpm(Tpm<'a>),
     PowerOff,
     Reboot,
+}
+
+/// What is asked of the guest's TPM.
+#[derive(Debug, PartialEq, Eq)]
+enum Tpm<'a> {
+    Extend(u8),
+    Register,
+    Keep(&'a str),
+    Kept,
 }
 
 /// Opens both ports, says `ready`, and takes commands until the first port is closed, which it never is.
@@ -75,8 +86,19 @@ fn parse(line: &str) -> Option<Command<'_>> {
         ("check", "") => Some(Command::Check),
         ("stat", "") => Some(Command::Stat),
         ("ping", word) => Some(Command::Ping(word)),
+        ("tpm", rest) => parse_tpm(rest).map(Command::Tpm),
         ("poweroff", "") => Some(Command::PowerOff),
         ("reboot", "") => Some(Command::Reboot),
+        _ => None,
+    }
+}
+
+fn parse_tpm(line: &str) -> Option<Tpm<'_>> {
+    match line.split_once(' ').unwrap_or((line, "")) {
+        ("extend", byte) => byte.parse().ok().map(Tpm::Extend),
+        ("register", "") => Some(Tpm::Register),
+        ("keep", word) if !word.is_empty() => Some(Tpm::Keep(word)),
+        ("kept", "") => Some(Tpm::Kept),
         _ => None,
     }
 }
@@ -100,6 +122,18 @@ fn obey(console: &Console, parts: &Parts, command: &Command<'_>) {
         Command::Check => check(console, parts),
         Command::Stat => stat(console, parts),
         Command::Ping(word) => console.say(format_args!("reply cmd=ping ok=1 word={word:?}")),
+        Command::Tpm(command) => {
+            let outcome = match command {
+                Tpm::Extend(byte) => tpm::extend(*byte),
+                Tpm::Register => tpm::register(),
+                Tpm::Keep(word) => tpm::keep(word).map(|()| (*word).to_owned()),
+                Tpm::Kept => tpm::kept(),
+            };
+            match outcome {
+                Ok(value) => console.say(format_args!("reply cmd=tpm ok=1 value={value:?}")),
+                Err(error) => console.say(format_args!("reply cmd=tpm ok=0 error={:?}", error.to_string())),
+            }
+        }
         Command::PowerOff => end(console, "poweroff", RebootCommand::PowerOff),
         Command::Reboot => end(console, "reboot", RebootCommand::Restart),
     }
@@ -147,7 +181,11 @@ mod tests {
         assert_eq!(parse("rate 50"), Some(Command::Rate(50)));
         assert_eq!(parse("ping  hello"), Some(Command::Ping("hello")));
         assert_eq!(parse("check"), Some(Command::Check));
-        for wrong in ["rate", "rate x", "rate -1", "check now", "", "format"] {
+        assert_eq!(parse("tpm extend 7"), Some(Command::Tpm(Tpm::Extend(7))));
+        assert_eq!(parse("tpm kept"), Some(Command::Tpm(Tpm::Kept)));
+        for wrong in
+            ["rate", "rate x", "rate -1", "check now", "", "format", "tpm", "tpm keep", "tpm extend x"]
+        {
             assert_eq!(parse(wrong), None, "{wrong:?}");
         }
     }

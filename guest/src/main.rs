@@ -30,7 +30,7 @@
 //!
 //! # Commands in
 //! `rate MIB_PER_S`, `disk MIB_PER_S`, `beat MICROSECONDS`, `check` (verifies every page and block now), `stat`,
-//! `ping WORD`, `poweroff`, `reboot`; one a line, on the first serial port or, when there is one, the second.
+//! `ping WORD`, `tpm WORD …` (`extend BYTE`, `register`, `keep WORD`, `kept`), `poweroff`, `reboot`; one a line, on the first serial port or, when there is one, the second.
 //!
 //! # Kernel command line
 //! `ferry.beat_us=10000 ferry.mem=16 ferry.rate=4 ferry.disk=4 ferry.disk_rate=1 ferry.ip=192.0.2.50/24`: sizes in
@@ -48,6 +48,7 @@ mod modules;
 mod network;
 mod options;
 mod page;
+mod tpm;
 
 use std::io;
 use std::sync::Arc;

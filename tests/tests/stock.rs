@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
 
+use ferry_testkit::cache::Cache;
 use ferry_testkit::deadline::wait_until;
 use ferry_testkit::ferryd::{Ferryd, Hold, Options};
 use ferry_testkit::guest::Domain;
@@ -27,10 +28,11 @@ struct Crossing {
 
 impl Crossing {
     fn new(tools: &Tools, machine: &str) -> Option<Self> {
-        Self::with(tools, machine, Options::default())
+        Self::with(tools, machine, Options::default(), "")
     }
 
-    fn with(tools: &Tools, machine: &str, options: Options) -> Option<Self> {
+    /// With something more among the guest's devices.
+    fn with(tools: &Tools, machine: &str, options: Options, device: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("stock libvirt needs hosts in namespaces");
             return None;
@@ -43,8 +45,11 @@ impl Crossing {
             Serial::follow([0, 1].map(|number| (lab.host(number).name(), lab.host(number).seen(log))))
                 .unwrap();
         let image = lab.shared().join("vm.img");
-        let domain =
-            Domain::boot_sector("vm", &image, log).unwrap().emulator(lab.host(0).emulator()).machine(machine);
+        let domain = Domain::boot_sector("vm", &image, log)
+            .unwrap()
+            .emulator(lab.host(0).emulator())
+            .machine(machine)
+            .device(device);
         let xml = domain.write(lab.shared().join("vm.xml")).unwrap();
         Some(Self { ferry, stock, serial, xml, lab })
     }
@@ -77,8 +82,8 @@ impl Crossing {
     }
 }
 
-fn crosses_there_and_back(tools: &Tools, machine: &str) {
-    let Some(crossing) = Crossing::new(tools, machine) else { return };
+fn crosses_there_and_back(tools: &Tools, machine: &str, device: &str) {
+    let Some(crossing) = Crossing::with(tools, machine, Options::default(), device) else { return };
     crossing.virsh(0).define_and_start("vm", &crossing.xml).unwrap();
     crossing.serial.wait_beats(50, SOON).unwrap();
     for words in [&[][..], &["--p2p"]] {
@@ -96,18 +101,26 @@ fn crosses_there_and_back(tools: &Tools, machine: &str) {
 
 #[test]
 fn there_and_back_with_the_distributions_libvirt() {
-    crosses_there_and_back(&Pair::distribution(), "pc");
+    crosses_there_and_back(&Pair::distribution(), "pc", "");
 }
 
 /// The watchdog of the q35 chipset, which this stock does not know, stays out of what it is told.
 #[test]
 fn there_and_back_with_the_distributions_libvirt_and_a_q35_machine() {
-    crosses_there_and_back(&Pair::distribution(), "q35");
+    crosses_there_and_back(&Pair::distribution(), "q35", "");
 }
 
 #[test]
 fn there_and_back_with_backports_libvirt() {
-    crosses_there_and_back(&Pair::newer(), "q35");
+    crosses_there_and_back(&Pair::newer(), "q35", "");
+}
+
+/// The state of a TPM is in QEMU's stream, whoever started its program.
+#[test]
+fn a_guest_with_a_tpm_crosses_there_and_back() {
+    let tpm = "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>";
+    let tools = Pair::newer().with_tpm(&Cache::open().unwrap()).unwrap();
+    crosses_there_and_back(&tools, "q35", tpm);
 }
 
 /// A definition that stock filled in is the same machine to us.
@@ -145,7 +158,7 @@ fn an_abort_toward_stock_leaves_the_guest_here() {
 /// Granted toward a stock host, which has not been called to start the guest yet: what happens next is up to it.
 fn granted_to_stock() -> Option<(Crossing, Tree, Hold)> {
     let options = Options { fault_points: true, ..Options::default() };
-    let crossing = Crossing::with(&Pair::distribution(), "pc", options)?;
+    let crossing = Crossing::with(&Pair::distribution(), "pc", options, "")?;
     crossing.virsh(0).define_and_start("vm", &crossing.xml).unwrap();
     crossing.serial.wait_beats(50, SOON).unwrap();
     let hold = crossing.ferry.arm("after-Granted").unwrap();

@@ -40,7 +40,7 @@ fn prepare(tests: bool) -> Result<String> {
     let cache = Cache::open()?;
     let guest = LinuxImage::ready(&cache)?;
     if tests {
-        Tools::with_clients(&cache)?;
+        Tools::with_clients(&cache)?.with_tpm(&cache)?;
         Tools::newer(&cache)?;
     }
     let plain = Path::new("/usr/bin").join(EMULATOR);

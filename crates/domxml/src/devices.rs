@@ -14,6 +14,7 @@ use crate::misc::{MemBalloon, Rng, Watchdog};
 use crate::model::element;
 use crate::small_devices::{Panic, Pstore, Vsock};
 use crate::sound::Sound;
+use crate::tpm::Tpm;
 
 element! {
     /// Everything that is plugged in.
@@ -37,6 +38,8 @@ element! {
         channels: Vec<Channel> => Child("channel"),
         /// Mice, tablets, keyboards.
         inputs: Vec<InputDevice> => Child("input"),
+        /// Trusted platform modules; more than one is refused.
+        tpms: Vec<Tpm> => Child("tpm"),
         /// Ways to look at the guest.
         graphics: Vec<Graphics> => Child("graphics"),
         /// Sound cards.

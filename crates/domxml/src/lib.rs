@@ -44,6 +44,7 @@ pub mod storage;
 mod support;
 pub mod sysinfo;
 pub mod throttle;
+pub mod tpm;
 pub mod virtio;
 mod writer;
 
@@ -81,5 +82,6 @@ pub use storage::*;
 pub use support::{Unsupported, What};
 pub use sysinfo::*;
 pub use throttle::*;
+pub use tpm::*;
 pub use uuid::Uuid;
 pub use virtio::*;

@@ -84,6 +84,7 @@ impl Devices {
         infos.extend(self.consoles.iter_mut().map(|device| &mut device.info));
         infos.extend(self.channels.iter_mut().map(|device| &mut device.info));
         infos.extend(self.inputs.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.tpms.iter_mut().map(|device| &mut device.info));
         infos.extend(self.graphics.iter_mut().map(|device| match device {
             Graphics::Vnc(vnc) => &mut vnc.info,
         }));

@@ -338,7 +338,11 @@ mod tests {
             "element 'features/hyperv/what': <what state='on'>",
         );
         refused("<features><ps2 state='off'/></features>", "", "element 'features/ps2': <ps2 state='off'>");
-        refused("", "<tpm model='tpm-crb'/>", "element 'devices/tpm': <tpm model='tpm-crb'>");
+        refused(
+            "",
+            "<tpm model='tpm-crb'><backend type='passthrough'/></tpm>",
+            "element 'devices/tpm/backend': <backend type='passthrough'>",
+        );
         refused(
             "",
             "<disk><source file='/a'/><target dev='vda'/></disk>\
@@ -419,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_long_element_is_cut_off_in_the_text() {
-        let text = refusal("", &format!("<tpm model='{}'/>", "x".repeat(100_000))).unwrap();
+        let text = refusal("", &format!("<hub type='{}'/>", "x".repeat(100_000))).unwrap();
         assert!(text.len() < 400, "{}", text.len());
     }
 }

@@ -80,6 +80,7 @@ const SOURCE: &str = "
     </channel>
     <input type='tablet' bus='usb'><address type='usb' bus='0' port='1'/></input>
     <input type='mouse' bus='ps2'/>
+    <tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>
     <graphics type='vnc' port='5901' autoport='no' listen='127.0.0.1'/>
     <video><model type='vga' vram='16384' heads='1' primary='yes'/></video>
     <watchdog model='itco' action='reset'/>
@@ -131,6 +132,21 @@ const NOTICED: &[(&str, &str, &str)] = &[
         "Target sound card model ac97 does not match source ich6",
     ),
     ("<sound model='ich6'/>", "", "Target domain sound card count 0 does not match source 1"),
+    (
+        "<tpm model='tpm-tis'>",
+        "<tpm model='tpm-crb'>",
+        "Target TPM device model tpm-crb does not match source tpm-tis",
+    ),
+    (
+        "<backend type='emulator' version='2.0'/>",
+        "<backend type='emulator'/>",
+        "Target TPM version 1.2 does not match source 2.0",
+    ),
+    (
+        "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>",
+        "",
+        "Target domain TPM device count 0 does not match source 1",
+    ),
     (
         "<panic model='isa'/>",
         "<panic model='hyperv'/>",

@@ -320,6 +320,68 @@ const DEVICES: &[(&str, u32, &str)] = &[
     ),
     ("<panic model='x'/>", 67, "unsupported configuration: attribute 'devices/panic/@model' with value 'x'"),
     ("<panic model='isa'/><panic/>", 27, "XML error: Multiple panic devices with model 'isa'"),
+    ("<tpm model='tpm-tis'/>", 27, "XML error: missing TPM device backend"),
+    (
+        "<tpm model='x'><backend type='emulator'/></tpm>",
+        67,
+        "unsupported configuration: attribute 'devices/tpm/@model' with value 'x'",
+    ),
+    ("<tpm><backend/></tpm>", 27, "XML error: Missing required attribute 'type' in element 'backend'"),
+    (
+        "<tpm><backend type='passthrough'/></tpm>",
+        67,
+        "unsupported configuration: element 'devices/tpm/backend': <backend type='passthrough'>",
+    ),
+    (
+        "<tpm><backend type='emulator' version='3.0'/></tpm>",
+        67,
+        "unsupported configuration: attribute 'devices/tpm/backend/@version' with value '3.0'",
+    ),
+    (
+        "<tpm><backend type='emulator' persistent_state='maybe'/></tpm>",
+        67,
+        "unsupported configuration: attribute 'devices/tpm/backend/@persistent_state' with value 'maybe'",
+    ),
+    (
+        "<tpm><backend type='emulator' debug='x'/></tpm>",
+        27,
+        "XML error: Invalid value for attribute 'debug' in element 'backend': 'x'.",
+    ),
+    (
+        "<tpm><backend type='emulator' version='2.0'><encryption secret='1'/></backend></tpm>",
+        67,
+        "unsupported configuration: element 'devices/tpm/backend/encryption': <encryption secret='1'>",
+    ),
+    (
+        "<tpm><backend type='emulator' version='2.0'><profile name='default-v1'/></backend></tpm>",
+        67,
+        "unsupported configuration: element 'devices/tpm/backend/profile': <profile name='default-v1'>",
+    ),
+    (
+        "<tpm><backend type='emulator' version='2.0'><source type='dir' path='/x'/></backend></tpm>",
+        67,
+        "unsupported configuration: element 'devices/tpm/backend/source': <source type='dir' path='/x'>",
+    ),
+    (
+        "<tpm><backend type='emulator' version='2.0'><active_pcr_banks><sha3/></active_pcr_banks></backend></tpm>",
+        67,
+        "unsupported configuration: element 'devices/tpm/backend/active_pcr_banks/sha3': <sha3>",
+    ),
+    (
+        "<tpm><backend type='emulator'><active_pcr_banks><sha1/></active_pcr_banks></backend></tpm>",
+        27,
+        "XML error: <active_pcr_banks/> requires TPM version '2.0'",
+    ),
+    (
+        "<tpm model='tpm-crb'><backend type='emulator' version='1.2'/></tpm>",
+        67,
+        "unsupported configuration: TPM 1.2 is not supported for model 'tpm-crb'",
+    ),
+    (
+        "<tpm><backend type='emulator'/></tpm><tpm model='tpm-crb'><backend type='emulator'/></tpm>",
+        67,
+        "unsupported configuration: only a single TPM non-proxy device is supported",
+    ),
     ("<sound/>", 27, "XML error: Missing required attribute 'model' in element 'sound'"),
     ("<sound model='x'/>", 67, "unsupported configuration: element 'devices/sound': <sound model='x'>"),
     ("<sound model='ich9'><audio id='5'/></sound>", 27, "XML error: no audio device with ID 5"),

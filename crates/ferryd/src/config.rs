@@ -52,6 +52,10 @@ pub(crate) struct Config {
     pub(crate) migration_hook: Option<PathBuf>,
     /// Seconds that it may take.
     pub(crate) migration_hook_seconds: u64,
+    /// The program that plays a guest's TPM.
+    pub(crate) swtpm: PathBuf,
+    /// The program that makes a new one.
+    pub(crate) swtpm_setup: PathBuf,
     /// QEMU's own system call filter.
     pub(crate) seccomp_sandbox: bool,
     /// Seconds without a word from a client before it is pinged; 0 turns pings off.
@@ -85,6 +89,8 @@ impl Default for Config {
             check_disk_cache: true,
             migration_hook: None,
             migration_hook_seconds: 60,
+            swtpm: "/usr/bin/swtpm".into(),
+            swtpm_setup: "/usr/bin/swtpm_setup".into(),
             seccomp_sandbox: true,
             keepalive_interval: 5,
             keepalive_count: 5,

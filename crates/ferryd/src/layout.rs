@@ -37,6 +37,8 @@ pub(crate) struct Layout {
     pub(crate) nvram: PathBuf,
     /// Memory of guests that is to lie in files; QEMU's files there have no names.
     pub(crate) ram: PathBuf,
+    /// States of guests' TPMs, one folder for each domain.
+    pub(crate) tpm: PathBuf,
     /// The configuration file that is read when none is named.
     pub(crate) config: PathBuf,
     lock: PathBuf,
@@ -89,6 +91,7 @@ impl Layout {
             logs: root.join("log"),
             nvram: root.join("nvram"),
             ram: root.join("ram"),
+            tpm: root.join("swtpm"),
             config: root.join("ferryd.toml"),
             lock: root.join("lock"),
         })
@@ -105,6 +108,7 @@ impl Layout {
             logs: "/var/log/ferry".into(),
             nvram: "/var/lib/ferry/nvram".into(),
             ram: "/var/lib/ferry/ram".into(),
+            tpm: "/var/lib/ferry/swtpm".into(),
             config: "/etc/ferry/ferryd.toml".into(),
             lock: "/run/ferry/lock".into(),
         }
@@ -121,6 +125,7 @@ impl Layout {
             (Some(self.cache.as_path()), 0o700),
             (Some(self.logs.as_path()), 0o700),
             (Some(self.nvram.as_path()), 0o711),
+            (Some(self.tpm.as_path()), 0o711),
         ] {
             if let Some(dir) = dir {
                 make_dir(dir, mode)?;

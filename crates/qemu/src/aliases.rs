@@ -50,6 +50,9 @@ pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
     for (at, input) in devices.inputs.iter_mut().enumerate() {
         name(&mut input.info, || format!("input{at}"));
     }
+    for tpm in &mut devices.tpms {
+        name(&mut tpm.info, || "tpm0".to_owned());
+    }
     for (at, video) in devices.videos.iter_mut().enumerate() {
         if video.model.kind != VideoType::None {
             name(&mut video.info, || format!("video{at}"));

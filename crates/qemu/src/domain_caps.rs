@@ -21,6 +21,8 @@ pub struct Asked<'a> {
     pub machine: &'a Machine,
     /// Firmware images of this host.
     pub loaders: &'a [String],
+    /// This host has the program that plays a TPM.
+    pub plays_tpm: bool,
 }
 
 /// One word of a list, the definition that uses it, and the device that QEMU must have; none where it is no device.
@@ -155,6 +157,9 @@ const FILE_SYSTEMS: &[Word] = &[
     ),
 ];
 
+/// Only hosts that have a program for it.
+const TPM: &str = "tpm";
+
 const TPM_MODELS: &[Word] = &[
     ("tpm-tis", "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>", "tpm-tis"),
     ("tpm-crb", "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>", "tpm-crb"),
@@ -167,6 +172,16 @@ const TPM_BACKENDS: &[Word] = &[
         "tpm-tis",
     ),
     ("emulator", "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>", "tpm-tis"),
+    (
+        "external",
+        "<tpm model='tpm-tis'><backend type='external'><source type='unix' mode='connect' path='/a'/></backend></tpm>",
+        "tpm-tis",
+    ),
+];
+
+const TPM_VERSIONS: &[Word] = &[
+    ("1.2", "<tpm model='tpm-tis'><backend type='emulator' version='1.2'/></tpm>", "tpm-tis"),
+    ("2.0", "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>", "tpm-tis"),
 ];
 
 const REDIRECTIONS: &[Word] = &[("usb", "<redirdev bus='usb' type='spicevmc'/>", "usb-redir")];
@@ -196,7 +211,7 @@ const DEVICES: &[Kind] = &[
     ("hostdev", &[("subsysType", HOST_DEVICES)]),
     ("rng", &[("model", RNG_MODELS), ("backendModel", RNG_BACKENDS)]),
     ("filesystem", &[("driverType", FILE_SYSTEMS)]),
-    ("tpm", &[("model", TPM_MODELS), ("backendModel", TPM_BACKENDS)]),
+    (TPM, &[("model", TPM_MODELS), ("backendModel", TPM_BACKENDS), ("backendVersion", TPM_VERSIONS)]),
     ("redirdev", &[("bus", REDIRECTIONS)]),
     ("channel", &[("type", CHANNELS)]),
     ("crypto", &[("model", CRYPTO)]),
@@ -217,7 +232,7 @@ pub fn document(asked: &Asked<'_>, capabilities: &Capabilities) -> String {
         .with(os(asked, capabilities))
         .with(cpu(asked.kind, capabilities))
         .with(memory())
-        .with(devices(asked.machine, capabilities))
+        .with(devices(asked, capabilities))
         .with(features(capabilities));
     root.format()
 }
@@ -302,8 +317,8 @@ fn memory() -> Tree {
     if sources.is_empty() { tree } else { tree.with(list("sourceType", sources)) }
 }
 
-fn devices(machine: &Machine, capabilities: &Capabilities) -> Tree {
-    let has_ide = machine.name.starts_with("pc-i440fx-");
+fn devices(asked: &Asked<'_>, capabilities: &Capabilities) -> Tree {
+    let has_ide = asked.machine.name.starts_with("pc-i440fx-");
     let kinds = DEVICES.iter().map(|(name, lists)| {
         let lists: Vec<(&str, Vec<&str>)> = lists
             .iter()
@@ -311,6 +326,7 @@ fn devices(machine: &Machine, capabilities: &Capabilities) -> Tree {
                 let known = words.iter().filter(|(word, definition, device)| {
                     (device.is_empty() || capabilities.has_device(device))
                         && (*word != IDE || has_ide)
+                        && (*name != TPM || asked.plays_tpm)
                         // Some of them need memory that other programs see.
                         && is_supported(&format!("{SHARED_MEMORY}<devices>{definition}</devices>"), "")
                 });
@@ -377,10 +393,12 @@ mod tests {
         let capabilities = captured();
         let document_of = |machine: &str| {
             let machine = capabilities.machine(machine).unwrap();
-            let asked = Asked { emulator: "/q", kind: DomainKind::Qemu, machine, loaders: &[] };
+            let plays_tpm = machine.name.contains("q35");
+            let asked = Asked { emulator: "/q", kind: DomainKind::Qemu, machine, loaders: &[], plays_tpm };
             document(&asked, &capabilities)
         };
         let (old, new) = (document_of("pc"), document_of("q35"));
+        assert!(old.contains("<tpm supported='no'/>"), "{old}");
         assert!(old.contains("<value>ide</value>"), "{old}");
         assert!(!new.contains("<value>ide</value>"), "{new}");
         for part in [
@@ -391,6 +409,10 @@ mod tests {
             "<mode name='host-passthrough' supported='no'/>",
             "<model fallback='forbid'>qemu64</model>",
             "<gic supported='no'/>",
+            "<tpm supported='yes'>",
+            "<value>tpm-crb</value>",
+            "<enum name='backendModel'>\n        <value>emulator</value>\n      </enum>",
+            "<enum name='backendVersion'>\n        <value>1.2</value>\n        <value>2.0</value>",
         ] {
             assert!(new.contains(part), "{part}: {new}");
         }
@@ -400,7 +422,8 @@ mod tests {
     #[test]
     fn a_binary_without_devices_offers_none() {
         let machine = captured().machine("q35").unwrap().clone();
-        let asked = Asked { emulator: "/q", kind: DomainKind::Kvm, machine: &machine, loaders: &[] };
+        let asked =
+            Asked { emulator: "/q", kind: DomainKind::Kvm, machine: &machine, loaders: &[], plays_tpm: true };
         let document = document(&asked, &Capabilities::default());
         assert!(document.contains("<disk supported='no'/>"), "{document}");
         assert!(document.contains("<mode name='custom' supported='no'/>"), "{document}");

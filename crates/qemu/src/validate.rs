@@ -218,6 +218,7 @@ fn aliases(domain: &Domain) -> Result<(), ValidateError> {
     // The first console may be the first serial port over again, name included.
     infos.extend(devices.consoles.iter().skip(1).map(|device| &device.info));
     infos.extend(devices.inputs.iter().map(|device| &device.info));
+    infos.extend(devices.tpms.iter().map(|device| &device.info));
     infos.extend(devices.videos.iter().map(|device| &device.info));
     infos.extend(devices.watchdogs.iter().map(|device| &device.info));
     infos.extend(devices.memballoon.iter().map(|device| &device.info));
@@ -367,6 +368,7 @@ fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
             .filter(|panic| panic.model == Some(PanicModel::Isa))
             .map(|_| ("panic", "pvpanic")),
     );
+    needed.extend(devices.tpms.iter().map(|tpm| ("tpm", tpm.model().as_str())));
     needed.extend(devices.vsock.iter().map(|_| ("vsock", "vhost-vsock-pci")));
     needed.extend(domain.genid.iter().map(|_| ("genid", "vmgenid")));
     needed

@@ -245,6 +245,11 @@ impl Ferryd {
         self.trees.iter().flat_map(|tree| tree.living_named("qemu-system")).collect()
     }
 
+    /// The living programs that play TPMs of guests that this daemon, in any of its lives, has started.
+    pub fn swtpms(&self) -> Vec<u32> {
+        self.trees.iter().flat_map(|tree| tree.living_named("swtpm")).collect()
+    }
+
     /// The last lines of its log.
     pub fn log_tail(&self, lines: usize) -> String {
         self.daemon().log_tail(lines)

@@ -347,10 +347,11 @@ impl Host {
             let path = folder.display();
             script += &format!("mount --bind '{path}' '/{place}'\n");
         }
-        for top in ["etc", "var"] {
+        let configured = self.tools.configured.iter().map(|root| format!("{}/etc:", root.display()));
+        for (top, over) in [("etc", configured.collect()), ("var", String::new())] {
             script += &format!(
                 "mkdir '{private}/{top}' '{private}/{top}.work'\n\
-                 mount -t overlay -o 'lowerdir=/{top},upperdir={private}/{top},workdir={private}/{top}.work' ferry-lab /{top}\n"
+                 mount -t overlay -o 'lowerdir={over}/{top},upperdir={private}/{top},workdir={private}/{top}.work' ferry-lab /{top}\n"
             );
         }
         script += &format!(

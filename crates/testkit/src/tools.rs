@@ -28,6 +28,9 @@ const LIBVIRT: [&str; 3] = ["libvirt-clients", "libvirt-daemon", "libvirt-daemon
 /// What people and programs use besides virsh: libvirt's Python binding, and the tools written with it.
 const CLIENTS: [&str; 2] = ["python3-libvirt", "virtinst"];
 
+/// What plays a guest's TPM, and makes new ones.
+const TPM: [&str; 2] = ["swtpm", "swtpm-tools"];
+
 /// Where Debian puts libraries.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -36,6 +39,8 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 pub struct Tools {
     /// Unpacked packages to lay over `/usr`, topmost first. Empty when the machine's own are meant.
     pub overlays: Vec<PathBuf>,
+    /// Those of them whose configuration is to be laid over `/etc` too.
+    pub configured: Vec<PathBuf>,
     /// Scripts that stand in for the programs where nothing can be laid over `/usr`.
     stand_ins: Option<PathBuf>,
     odd_ram: Option<PathBuf>,
@@ -70,6 +75,19 @@ impl Tools {
             tools.overlays.push(unpacked.root);
         }
         Ok(tools)
+    }
+
+    /// These, and swtpm beside. Only hosts with namespaces have it in its place.
+    ///
+    /// # Errors
+    /// What [`unpack`] gives.
+    pub fn with_tpm(mut self, cache: &Cache) -> Result<Self> {
+        let unpacked = unpack(cache, &TPM, Suite::Own)?;
+        if !unpacked.packages.is_empty() {
+            self.overlays.push(unpacked.root.clone());
+            self.configured.push(unpacked.root);
+        }
+        Ok(self)
     }
 
     /// The path of `program` (such as `qemu-system-x86_64` or `virsh`) on a host that has nothing laid over `/usr`.
@@ -111,7 +129,7 @@ impl Tools {
             }
         }
         let stand_ins = if overlays.is_empty() { None } else { Some(write_stand_ins(cache, &overlays)?) };
-        let mut tools = Self { overlays, stand_ins, odd_ram: None };
+        let mut tools = Self { overlays, configured: Vec::new(), stand_ins, odd_ram: None };
         tools.odd_ram = odd_ram_for(cache, &tools.path(EMULATOR))?;
         Ok(tools)
     }

@@ -4,7 +4,7 @@ use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
 use crate::{
     Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
     FileSystem, InputDevice, Interface, MemBalloon, MemoryDevice, Offloads, OnOff, Pstore, Rng, Serial,
-    Sound, Video, VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
+    Sound, Tpm, Video, VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
@@ -47,6 +47,10 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     lists("domain input device count", &source.inputs, &target.inputs, |source, target| {
         rows(INPUT, source, target)?;
         plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+        info(&source.info, &target.info)
+    })?;
+    lists("domain TPM device count", &source.tpms, &target.tpms, |source, target| {
+        rows(TPM, source, target)?;
         info(&source.info, &target.info)
     })?;
     lists("domain sound card count", &source.sounds, &target.sounds, |source, target| {
@@ -287,6 +291,12 @@ fn offloads(offloads: Option<&Offloads>) -> String {
 const INPUT: &[Row<InputDevice>] = &[
     Row { what: "input device type", value: |input| input.kind.to_string() },
     Row { what: "input device bus", value: |input| shown(input.bus) },
+];
+
+const TPM: &[Row<Tpm>] = &[
+    Row { what: "TPM device model", value: |tpm| tpm.model().to_string() },
+    Row { what: "TPM device type", value: |tpm| shown(tpm.backend.as_ref().map(|backend| backend.kind)) },
+    Row { what: "TPM version", value: |tpm| tpm.version().to_string() },
 ];
 
 const SOUND: &[Row<Sound>] = &[

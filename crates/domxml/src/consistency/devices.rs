@@ -1,7 +1,7 @@
 //! Devices that must be alone, or that refer to one another.
 
 use super::{contradiction, repeated, unsupported, zero};
-use crate::{Domain, PanicModel, ParseError};
+use crate::{Domain, PanicModel, ParseError, Tpm, TpmModel, TpmVersion};
 
 /// The lowest number that a guest's vsock can have; those below are the host's.
 const CID_MIN: u32 = 3;
@@ -12,6 +12,7 @@ pub(super) fn check(domain: &Domain) -> Result<(), ParseError> {
     if let Some(model) = repeated(panics) {
         return contradiction(format!("Multiple panic devices with model '{model}'"));
     }
+    tpms(&devices.tpms)?;
     let cid = devices.vsock.as_ref().and_then(|vsock| vsock.cid.as_ref()).and_then(|cid| cid.address);
     if cid.is_some_and(|cid| cid < CID_MIN) {
         return unsupported("guest CIDs must be >= 3");
@@ -30,4 +31,27 @@ pub(super) fn check(domain: &Domain) -> Result<(), ParseError> {
         Some(id) => contradiction(format!("no audio device with ID {id}")),
         None => Ok(()),
     }
+}
+
+fn tpms(tpms: &[Tpm]) -> Result<(), ParseError> {
+    if tpms.len() > 1 {
+        return unsupported("only a single TPM non-proxy device is supported");
+    }
+    let Some(tpm) = tpms.first() else { return Ok(()) };
+    let Some(backend) = &tpm.backend else {
+        // One that is not known here is refused as such.
+        return if tpm.rest.child("backend").is_some() {
+            Ok(())
+        } else {
+            contradiction("missing TPM device backend")
+        };
+    };
+    let names_banks = backend.active_pcr_banks.as_ref().is_some_and(|banks| !banks.names().is_empty());
+    if names_banks && tpm.version() != TpmVersion::V20 {
+        return contradiction("<active_pcr_banks/> requires TPM version '2.0'");
+    }
+    if tpm.model() == TpmModel::Crb && tpm.version() == TpmVersion::V12 {
+        return unsupported("TPM 1.2 is not supported for model 'tpm-crb'");
+    }
+    Ok(())
 }

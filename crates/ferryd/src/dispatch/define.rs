@@ -42,8 +42,8 @@ pub(super) async fn undefine_plain(context: Context, call: DomainUndefine) -> Re
     context.domain(&call.domain)?.ask(|reply| Request::Undefine { flags, reply }).await
 }
 
-/// Forgets a definition, and the variables of its firmware when it says so. TPM state, snapshots and saved states that
-/// it asks to forget too do not exist.
+/// Forgets a definition, and the variables of its firmware and the state of its TPM as it says. Snapshots and saved
+/// states that it asks to forget too do not exist.
 pub(super) async fn undefine(context: Context, call: DomainUndefineFlags) -> Result<(), Error> {
     let flags = call.flags.accept(UndefineFlags::ALL, "qemuDomainUndefineFlags")?;
     refuse_both(

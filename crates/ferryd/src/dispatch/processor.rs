@@ -16,6 +16,7 @@ use ferry_rpc::proto::{
 };
 
 use super::{Context, accept_flags, int};
+use crate::perform::tpm;
 use crate::probe::DEFAULT_EMULATOR;
 
 /// The only architecture whose guests run here.
@@ -154,6 +155,7 @@ pub(super) async fn domain_capabilities(
         kind: hypervisor.kind,
         machine,
         loaders: &loaders,
+        plays_tpm: tpm::is_played(&context.host),
     };
     Ok(domain_caps::document(&asked, capabilities))
 }

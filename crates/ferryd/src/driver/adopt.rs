@@ -19,6 +19,7 @@ use super::Driver;
 use super::guest::{Ending, Guest};
 use crate::perform::monitor::Monitor;
 use crate::perform::rundir::RunDir;
+use crate::perform::tpm::Swtpm;
 use crate::process::{Identity, Process};
 use crate::refuse;
 use crate::restart::Found;
@@ -84,6 +85,10 @@ impl Driver {
                 Reached::Gone => self.settle_gone(record).await?,
                 Reached::Answers(guest, says) => {
                     self.guest = Some(*guest);
+                    if says.status.running {
+                        // Whatever a former daemon had no time for.
+                        self.accept_tpm();
+                    }
                     self.adopt_devices().await;
                     let recorded = State::from_numbers(DomainState(record.state), record.reason);
                     self.adopt_state(&says.status, recorded).await;
@@ -113,7 +118,14 @@ impl Driver {
 
     async fn settle_gone(&mut self, record: &GuestRecord) -> Result<(), Error> {
         tracing::info!(domain = %self.name, pid = record.pid, "QEMU ended while no daemon watched");
-        RunDir::existing(record.run_dir.clone()).remove();
+        let run_dir = RunDir::existing(record.run_dir.clone());
+        if let Some(mut swtpm) = Swtpm::found(&run_dir) {
+            swtpm.end().await;
+        }
+        run_dir.remove();
+        if let Ok(domain) = Domain::parse(&record.xml) {
+            self.settle_tpm(&domain, Ending::Crashed);
+        }
         let uuid = self.uuid;
         // A record that stays behind is found to be without a process again.
         let _ = self.host.store(move |store| store.remove_guest(uuid)).await;
@@ -145,6 +157,7 @@ impl Driver {
             Ok(Err(why)) => return Reached::Silent(why),
             Err(_) => return Reached::Silent("its monitor is silent".to_owned()),
         };
+        let swtpm = Swtpm::found(&run_dir);
         let guest = Guest {
             id: record.id,
             launch_id: record.launch_id.clone(),
@@ -158,6 +171,8 @@ impl Driver {
             monitored: true,
             run_dir,
             words: None,
+            swtpm,
+            new_variables: None,
             next_node: record.next_node,
             autodestroy: None,
             reboot: false,

@@ -1,6 +1,5 @@
 //! The kept definition of a domain: define, undefine, autostart.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use ferry_rpc::proto::DomainRef;
 use ferry_rpc::values::{DefinedDetail, LifecycleEvent, UndefinedDetail};
 
 use super::Driver;
+use crate::perform::discard::Discarded;
 use crate::refuse;
 
 impl Driver {
@@ -46,28 +46,55 @@ impl Driver {
             let text = "cannot undefine domain with nvram";
             return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
         }
+        let mut files = Vec::new();
         if let Some(path) = nvram.filter(|_| flags.contains(UndefineFlags::NVRAM)) {
             if self.guest.is_some() {
                 let text = "the guest runs with its nvram, which cannot be deleted now";
                 return Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text));
             }
-            fs::remove_file(&path).map_err(|error| {
-                refuse::system(&format!("failed to remove nvram: {}", path.display()), &error)
-            })?;
+            files.push(path);
         }
-        self.forget_definition().await?;
+        if self.tpm_goes(config, flags)? {
+            files.push(self.tpm_state().folder().to_owned());
+        }
+        self.keep_tpm_of_guest(flags).await?;
+        self.forget_definition(files).await?;
         self.emit_lifecycle(LifecycleEvent::UNDEFINED, UndefinedDetail::REMOVED.0);
         Ok(())
     }
 
-    /// Removes the record, then the definition.
-    pub(super) async fn forget_definition(&mut self) -> Result<(), Error> {
+    /// Removes the record and `files` that go with it, then the definition.
+    ///
+    /// # Errors
+    /// Nothing was removed: the store does not take it, or a file cannot be had.
+    pub(super) async fn forget_definition(&mut self, files: Vec<PathBuf>) -> Result<(), Error> {
+        let mut discarded: Vec<Discarded> = Vec::new();
+        let mut outcome = Ok(());
+        for path in files {
+            match Discarded::set_aside(path.clone()) {
+                Ok(one) => discarded.extend(one),
+                Err(error) => {
+                    outcome = Err(refuse::system(&format!("failed to remove '{}'", path.display()), &error));
+                    break;
+                }
+            }
+        }
         let uuid = self.uuid;
         let forget = move |write: &mut ferry_store::Write<'_>| {
             write.remove_snapshots(uuid)?;
             write.remove_definition(uuid)
         };
-        self.host.store(move |store| store.write(forget)).await?;
+        if outcome.is_ok() {
+            outcome = self.host.store(move |store| store.write(forget)).await.map(drop);
+        }
+        let is_forgotten = outcome.is_ok();
+        for one in discarded {
+            let settled = if is_forgotten { one.remove() } else { one.put_back() };
+            if let Err(error) = settled {
+                tracing::warn!(domain = %self.name, %error, "a file of the definition waits for the next start of the daemon");
+            }
+        }
+        outcome?;
         self.snapshots = 0;
         self.config = None;
         self.autostart = false;

@@ -2,6 +2,7 @@
 //!
 //! Made by a start, an arriving migration or a restart of the daemon; gone when QEMU is.
 
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,11 @@ use tokio::sync::mpsc;
 
 use super::Live;
 use crate::perform::agent::Agent;
+use crate::perform::firmware;
 use crate::perform::launch::Launched;
 use crate::perform::monitor::Monitor;
 use crate::perform::rundir::RunDir;
+use crate::perform::tpm::Swtpm;
 use crate::perform::words::Words;
 use crate::process::Process;
 
@@ -41,6 +44,10 @@ pub(crate) struct Guest {
     pub(crate) run_dir: RunDir,
     /// What this QEMU says; not known of one that an earlier daemon started.
     pub(super) words: Option<Words>,
+    /// Who plays the guest's TPM, when it has one.
+    pub(super) swtpm: Option<Swtpm>,
+    /// Where variables of its firmware were made for it.
+    pub(super) new_variables: Option<PathBuf>,
     /// What this QEMU can do.
     pub(super) capabilities: Arc<Capabilities>,
     /// The number of the next block node.
@@ -96,6 +103,8 @@ impl Guest {
             monitored: true,
             run_dir: launched.run_dir,
             words: Some(launched.words),
+            swtpm: launched.swtpm,
+            new_variables: launched.new_variables,
             capabilities: launched.capabilities,
             next_node: launched.next_node,
             autodestroy,
@@ -120,6 +129,27 @@ impl Guest {
     pub(super) async fn end(&mut self) {
         end(&self.process).await;
         self.reap();
+    }
+
+    /// Forgets what was made for a guest that has not come to be. What an earlier daemon made is not known any more.
+    pub(super) fn forget_variables(&self) {
+        if let Some(path) = &self.new_variables {
+            firmware::forget_variables(path);
+        }
+    }
+
+    /// Waits until nobody plays the guest's TPM any more. For a QEMU that has ended.
+    pub(super) async fn end_tpm(&mut self) {
+        if let Some(swtpm) = &mut self.swtpm {
+            swtpm.end().await;
+        }
+    }
+
+    /// Has nobody play the guest's TPM any more. For a guest that runs elsewhere.
+    pub(super) async fn kill_tpm(&mut self) {
+        if let Some(swtpm) = &mut self.swtpm {
+            swtpm.kill().await;
+        }
     }
 
     /// Lets QEMU end by itself from here on, and cleans up after it. Nobody waits for that.

@@ -177,9 +177,14 @@ impl Driver {
     pub(super) async fn settle_end(&mut self) {
         let Some(mut guest) = self.guest.take() else { return };
         guest.reap();
+        guest.end_tpm().await;
         guest.run_dir.remove();
         self.give_up_unplugs().await;
         let ending = guest.ending.unwrap_or(Ending::Crashed);
+        self.settle_tpm(&guest.domain, ending);
+        if ending == Ending::Failed {
+            guest.forget_variables();
+        }
         self.settle_state(ending).await;
     }
 

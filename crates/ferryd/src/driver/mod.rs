@@ -25,6 +25,7 @@ pub(crate) mod migrate;
 mod qemu_event;
 mod request;
 mod snapshots;
+mod tpm;
 mod vcpus;
 mod view;
 

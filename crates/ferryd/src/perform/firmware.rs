@@ -12,6 +12,7 @@ use ferry_domxml::Domain;
 use ferry_qemu::firmware::{Descriptor, template};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 
+use super::discard;
 use super::ownership::Account;
 use crate::refuse;
 
@@ -45,6 +46,25 @@ fn read(path: &Path) -> Option<Descriptor> {
     }
 }
 
+/// Where the guest's variables will be made, when they are not there yet.
+pub(crate) fn new_variables(domain: &Domain) -> Option<PathBuf> {
+    let path = Path::new(domain.os.nvram.as_ref().and_then(|nvram| nvram.path.as_deref())?);
+    if let Err(error) = discard::put_back(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot put back what a former daemon set aside");
+    }
+    (domain.os.has_variables() && !path.exists()).then(|| path.to_owned())
+}
+
+/// Removes the variables of a guest that has not come to be.
+pub(crate) fn forget_variables(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the variables of a guest that failed");
+        }
+        _ => {}
+    }
+}
+
 /// Sees to it that the guest's variables are there: a new guest's are copied from the template.
 pub(crate) fn variables(domain: &Domain, account: &Account) -> Result<(), Error> {
     let path = domain.os.nvram.as_ref().and_then(|nvram| nvram.path.as_deref());
@@ -72,7 +92,8 @@ fn copy(template: &Path, path: &Path) -> io::Result<()> {
     let made = File::create(&new).and_then(|mut file| {
         io::copy(&mut File::open(template)?, &mut file)?;
         file.sync_all()?;
-        fs::rename(&new, path)
+        fs::rename(&new, path)?;
+        super::sync_folder_of(path)
     });
     if made.is_err() {
         let _ = fs::remove_file(&new);

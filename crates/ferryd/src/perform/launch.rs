@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,6 +31,7 @@ use super::monitor::{ConnectError, Monitor};
 use super::network::{self, TapRequest};
 use super::rundir::RunDir;
 use super::seal::{self, MasterKey};
+use super::tpm::{self, Swtpm};
 use super::virtiofs::{self, Servers};
 use super::words::Words;
 use super::{firmware, images, memory, settings, vnc};
@@ -61,6 +63,10 @@ pub(crate) struct Launched {
     pub(crate) next_node: u32,
     /// What it says.
     pub(crate) words: Words,
+    /// Who plays its TPM.
+    pub(crate) swtpm: Option<Swtpm>,
+    /// Where variables of its firmware were made for it.
+    pub(crate) new_variables: Option<PathBuf>,
 }
 
 /// A name for a launch that is about to be made.
@@ -78,12 +84,30 @@ pub(crate) async fn launch(
     purpose: Purpose,
 ) -> Result<Launched, Error> {
     let capabilities = host.capabilities(domain.devices.emulator.as_deref()).await?;
-    let (worker, known) = (Arc::clone(host), Arc::clone(&capabilities));
-    // Files, TAPs and fork: work for a thread that may block.
-    let started =
-        tokio::task::spawn_blocking(move || start(&worker, domain, &known, (id, launch_id), purpose));
-    let started = started.await.map_err(|_| refuse::internal("the daemon is stopping"))??;
-    introduce(started, capabilities).await
+    ferry_qemu::validate(&domain, &capabilities).map_err(refuse::invalid_definition)?;
+    let new_variables = firmware::new_variables(&domain);
+    let tpm = tpm::prepare(host, &domain, purpose).await?.map(Arc::new);
+    let (worker, known, played) = (Arc::clone(host), Arc::clone(&capabilities), tpm.clone());
+    let launched = async {
+        // Files, TAPs and fork: work for a thread that may block.
+        let started = tokio::task::spawn_blocking(move || {
+            start(&worker, domain, &known, played.as_deref(), (id, launch_id), purpose)
+        });
+        let started = started.await.map_err(|_| refuse::internal("the daemon is stopping"))??;
+        introduce(started, capabilities).await
+    };
+    match launched.await {
+        Ok(launched) => Ok(Launched { new_variables, ..launched }),
+        Err(error) => {
+            if let Some(tpm) = &tpm {
+                tpm.undo();
+            }
+            if let Some(path) = &new_variables {
+                firmware::forget_variables(path);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// The command line that `domain`, which was completed, would be started with, for people to read. Nothing is opened:
@@ -106,6 +130,7 @@ pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Res
         let alias = folder.info.alias.clone().unwrap_or_default();
         launch.file_systems.insert(alias.clone(), format!("{alias}-fs.sock"));
     }
+    launch.tpm = Some(UNOPENED);
     for card in &domain.devices.interfaces {
         if TapRequest::of(card).is_some() {
             let tap = Tap { fds: vec![UNOPENED], vhost_fds: Vec::new() };
@@ -140,6 +165,9 @@ pub(crate) fn rehearse(host: &Host, mut domain: Domain, capabilities: &Capabilit
         let mapped = network::map(card, &host.config.networks, &host.layout.config);
         note(mapped.and_then(|()| network::look(card)));
     }
+    for tpm in &domain.devices.tpms {
+        note(tpm::look(host, tpm, false));
+    }
     for disk in &mut domain.devices.disks {
         note(images::follow(std::slice::from_mut(disk)).map_err(refuse::chain_unreadable));
     }
@@ -156,6 +184,7 @@ struct Started {
     next_node: u32,
     words: Words,
     servers: Servers,
+    swtpm: Option<Swtpm>,
 }
 
 /// What is opened for a launch, and removed again when it fails.
@@ -165,16 +194,18 @@ struct Making<'a> {
     /// Inherited by QEMU under these numbers; closed here once it runs.
     fds: Vec<OwnedFd>,
     launch: Launch,
+    /// The TPM's end of its connection with QEMU.
+    tpm: Option<OwnedFd>,
 }
 
 fn start(
     host: &Host,
     mut domain: Domain,
     capabilities: &Capabilities,
+    tpm: Option<&tpm::Ready>,
     (id, launch_id): (i32, String),
     purpose: Purpose,
 ) -> Result<Started, Error> {
-    ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition)?;
     ferry_qemu::host_model::expand(&mut domain, capabilities).map_err(refuse::no_host_model)?;
     for card in &mut domain.devices.interfaces {
         network::map(card, &host.config.networks, &host.layout.config)?;
@@ -195,7 +226,7 @@ fn start(
     let run_dir = RunDir::create(&host.layout.run, id, &launch_id, &host.account)
         .map_err(|e| refuse::system("cannot make the run folder", &e))?;
     let made = make(host, &mut domain, capabilities, &run_dir, purpose);
-    let (command_line, fds, servers) = match made {
+    let (command_line, fds, servers, tpm_end) = match made {
         Ok(made) => made,
         Err(error) => {
             run_dir.remove();
@@ -203,17 +234,27 @@ fn start(
         }
     };
     let spawned = spawn(host, &domain, &command_line, fds);
-    match spawned {
-        Ok((child, process, words)) => {
-            Ok(Started { domain, launch_id, child, process, run_dir, next_node, words, servers })
-        }
+    let (mut child, process, words) = match spawned {
+        Ok(spawned) => spawned,
         Err(error) => {
             servers.end();
             run_dir.remove();
             let text = format!("cannot execute {}", command_line.argv.first().map_or("", String::as_str));
-            Err(refuse::system(&text, &error))
+            return Err(refuse::system(&text, &error));
         }
-    }
+    };
+    // QEMU waits for it. In this order no swtpm is left without a QEMU, whenever the daemon dies.
+    let swtpm = match tpm.zip(tpm_end).map(|(tpm, socket)| tpm.start(host, socket, &run_dir)).transpose() {
+        Ok(swtpm) => swtpm,
+        Err(error) => {
+            servers.end();
+            process.kill();
+            let _ = child.wait();
+            run_dir.remove();
+            return Err(error);
+        }
+    };
+    Ok(Started { domain, launch_id, child, process, run_dir, next_node, words, servers, swtpm })
 }
 
 fn make(
@@ -222,9 +263,9 @@ fn make(
     capabilities: &Capabilities,
     run_dir: &RunDir,
     purpose: Purpose,
-) -> Result<(CommandLine, Vec<OwnedFd>, Servers), Error> {
+) -> Result<(CommandLine, Vec<OwnedFd>, Servers, Option<OwnedFd>), Error> {
     let mut making =
-        Making { host, run_dir: run_dir.clone(), fds: Vec::new(), launch: Launch::new(0, now()) };
+        Making { host, run_dir: run_dir.clone(), fds: Vec::new(), launch: Launch::new(0, now()), tpm: None };
     making.launch.incoming = purpose == Purpose::Incoming;
     making.launch.memory = memory::prepare(domain, &host.layout, &host.account)
         .map_err(|error| refuse::system("cannot make a folder for guest memory", &error))?;
@@ -240,7 +281,7 @@ fn make(
             if !host.config.seccomp_sandbox {
                 leave_out(&mut line, "-sandbox");
             }
-            Ok((line, making.fds, servers))
+            Ok((line, making.fds, servers, making.tpm))
         }
         Err(error) => {
             servers.end();
@@ -278,9 +319,16 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// The host's end of a socket device, and the file behind the guest's crash memory.
+    /// The host's end of a socket device, the way to the TPM, and the file behind the guest's crash memory.
     fn open_small_devices(&mut self, domain: &Domain) -> Result<(), Error> {
         const VSOCK: &str = "/dev/vhost-vsock";
+        if !domain.devices.tpms.is_empty() {
+            let pair = UnixStream::pair();
+            let (ours, theirs) =
+                pair.map_err(|error| refuse::system("unable to create socket pair", &error))?;
+            self.launch.tpm = Some(self.inherit(ours));
+            self.tpm = Some(theirs.into());
+        }
         if domain.devices.vsock.is_some() {
             let opened = File::options().read(true).write(true).open(VSOCK);
             let device =
@@ -427,12 +475,7 @@ fn spawn(
         }
     }
     command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    if let Some(gid) = host.account.gid {
-        command.gid(gid);
-    }
-    if let Some(uid) = host.account.uid {
-        command.uid(uid);
-    }
+    host.account.run_as(&mut command);
     command.arg0(program);
     let start = || sys::spawn_session(command, &fds);
     let is_locked = domain.memory_backing.as_ref().is_some_and(|backing| backing.locked);
@@ -454,7 +497,8 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
         Ok(connected) => connected,
         Err(error) => return Err(bury(started, error).await),
     };
-    let Started { mut domain, launch_id, child, process, run_dir, next_node, words, servers } = started;
+    let Started { mut domain, launch_id, child, process, run_dir, next_node, words, servers, mut swtpm } =
+        started;
     // Its monitor answers, and so all its devices are there, connected.
     servers.leave();
     let has_terminal = |source: &ChardevSource| matches!(source.backend, Backend::Pty(_));
@@ -477,6 +521,9 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
     if let Err(error) = introduced.await {
         process.kill();
         process.exited().await;
+        if let Some(swtpm) = &mut swtpm {
+            swtpm.end().await;
+        }
         run_dir.remove();
         return Err(refuse::monitor(error));
     }
@@ -491,6 +538,8 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
         capabilities,
         next_node,
         words,
+        swtpm,
+        new_variables: None,
     })
 }
 
@@ -500,8 +549,12 @@ async fn bury(mut started: Started, error: ConnectError) -> Error {
     started.process.exited().await;
     let _ = started.child.wait();
     started.servers.end();
+    let mut words = started.words.last().unwrap_or_else(|| refuse::chain(&error));
+    if let Some(swtpm) = &mut started.swtpm {
+        swtpm.end().await;
+        words.extend(swtpm.last_words().map(|said| format!("; swtpm: {said}")));
+    }
     started.run_dir.remove();
-    let words = started.words.last().unwrap_or_else(|| refuse::chain(&error));
     let text = format!("process exited while connecting to monitor: {words}");
     Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
 }

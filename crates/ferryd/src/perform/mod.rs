@@ -2,6 +2,7 @@
 
 pub(crate) mod activate;
 pub(crate) mod agent;
+pub(crate) mod discard;
 pub(crate) mod firmware;
 pub(crate) mod hook;
 pub(crate) mod images;
@@ -15,6 +16,16 @@ pub(crate) mod seal;
 pub(crate) mod settings;
 pub(crate) mod storage;
 pub(crate) mod throttle;
+pub(crate) mod tpm;
 pub(crate) mod virtiofs;
 pub(crate) mod vnc;
 pub(crate) mod words;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Makes sure that the name of a file or folder, or that it has none any more, survives a power cut.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}

@@ -6,7 +6,9 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use thiserror::Error;
 
@@ -63,6 +65,16 @@ impl Account {
             });
         }
         Ok(account)
+    }
+
+    /// Has a program run as the account.
+    pub(crate) fn run_as(&self, command: &mut Command) {
+        if let Some(gid) = self.gid {
+            command.gid(gid);
+        }
+        if let Some(uid) = self.uid {
+            command.uid(uid);
+        }
     }
 
     /// Makes `path` the account's own, when it is not.

@@ -42,6 +42,11 @@ impl RunDir {
         self.path.join("mon.sock")
     }
 
+    /// Who plays the guest's TPM: a note for a later daemon.
+    pub(crate) fn tpm(&self) -> PathBuf {
+        self.path.join("swtpm.pid")
+    }
+
     /// The socket of a channel whose definition names no path.
     pub(crate) fn channel(&self, target: &str) -> PathBuf {
         self.path.join(target)

@@ -121,6 +121,17 @@ fn file_system(path: &Path, declared: &[PathBuf]) -> FileSystem {
     FileSystem { kind, sharing }
 }
 
+/// The file system of a folder of the daemon's own, or of where it will be. `declared` as for disks, except that links are not
+/// followed: nothing is looked at here but what the daemon uses all day.
+pub(crate) fn own_file_system(folder: &Path, declared: &[PathBuf]) -> FileSystem {
+    let found = file_system(folder, &[]);
+    let is_declared = declared.iter().any(|tree| folder.starts_with(tree));
+    if is_declared && found.sharing == Sharing::Local {
+        return FileSystem { sharing: Sharing::Shared, ..found };
+    }
+    found
+}
+
 /// The number of the file system's type and the number of the mount, of one and the same place.
 fn number_and_mount(place: &Path) -> io::Result<(u32, u64)> {
     let place = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

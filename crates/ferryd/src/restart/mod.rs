@@ -20,7 +20,9 @@ use thiserror::Error;
 use crate::driver::Request;
 use crate::driver::migrate::Beside;
 use crate::host::Host;
+use crate::perform::discard;
 use crate::perform::monitor::Monitor;
+use crate::perform::tpm::State;
 use crate::process::boot_id;
 
 /// What a former daemon left of one domain.
@@ -123,6 +125,7 @@ pub(crate) async fn find_domains(host: &Arc<Host>) -> Result<Counted, RestartErr
         let _ = task.await;
     }
     end_orphans(&host.layout.run, &known).await?;
+    sweep(host);
 
     let all = host.registry.all();
     Ok(Counted {
@@ -199,6 +202,26 @@ async fn end_orphans(run: &Path, known: &[PathBuf]) -> Result<(), RestartError> 
         }
     }
     Ok(())
+}
+
+/// Settles files that were set aside for a definition to be forgotten: those of kept ones are back, the others go.
+fn sweep(host: &Host) {
+    for (_, view) in host.registry.all() {
+        let nvram = view.config.as_ref().and_then(|config| config.os.nvram.as_ref());
+        let variables = nvram.and_then(|nvram| nvram.path.as_deref()).map(PathBuf::from);
+        let state = view.config.is_some().then(|| State::of(&host.layout.tpm, view.uuid).folder().to_owned());
+        for path in variables.into_iter().chain(state) {
+            if let Err(error) = discard::put_back(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot put back what a former daemon set aside");
+                return;
+            }
+        }
+    }
+    for folder in [&host.layout.nvram, &host.layout.tpm] {
+        if let Err(error) = discard::sweep(folder) {
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove what a former daemon set aside");
+        }
+    }
 }
 
 /// Starts the domains that are to start with the host: once for each boot of it, not for each start of the daemon.

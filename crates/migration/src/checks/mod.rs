@@ -3,6 +3,7 @@
 //! ```text
 //!   facts about the guest ───> allowed ─┐
 //!   facts about its storage ─> safe ────┼──> Vec<Finding> ──> refusal: one error that names them all
+//!   where its TPM's state is ─> tpm ────┤
 //!   user's flags ────────────> Ask ─────┘
 //! ```
 //!
@@ -14,6 +15,7 @@ pub mod allowed;
 mod devices;
 pub mod file_system;
 pub mod safe;
+pub mod tpm;
 
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;

@@ -25,6 +25,7 @@ pub mod plug;
 mod rtc;
 mod small_devices;
 mod threads;
+mod tpm;
 mod virtio;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,8 @@ pub struct Launch {
     pub vsock: Option<Fd>,
     /// Where guest memory can lie in files.
     pub memory: MemoryFolders,
+    /// QEMU's end of a connected socket pair with the program that plays the guest's TPM.
+    pub tpm: Option<Fd>,
 }
 
 impl Launch {
@@ -86,6 +89,7 @@ impl Launch {
             master_key: None,
             vsock: None,
             memory: MemoryFolders::default(),
+            tpm: None,
         }
     }
 }
@@ -223,6 +227,7 @@ pub fn command_line(
     line.serials()?;
     line.channels()?;
     line.consoles()?;
+    line.tpms()?;
     line.inputs()?;
     line.audio();
     line.graphics()?;

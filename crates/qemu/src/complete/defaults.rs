@@ -78,6 +78,17 @@ pub(super) fn small_devices(domain: &mut Domain, random: &mut dyn FnMut() -> u8)
     for panic in &mut domain.devices.panics {
         panic.model.get_or_insert(PanicModel::Isa);
     }
+    for tpm in &mut domain.devices.tpms {
+        let (model, version) = (tpm.model(), tpm.version());
+        tpm.model = Some(model);
+        if let Some(backend) = &mut tpm.backend {
+            backend.version = Some(version);
+            // Said or not, it is the same, and stock does not write it.
+            backend.persistent_state = backend.persistent_state.filter(|word| word.is_yes());
+            backend.active_pcr_banks =
+                backend.active_pcr_banks.take().filter(|banks| !banks.names().is_empty());
+        }
+    }
     if let Some(vsock) = &mut domain.devices.vsock {
         vsock.model.get_or_insert(VirtioModel::Virtio);
         let cid = vsock.cid.get_or_insert_default();

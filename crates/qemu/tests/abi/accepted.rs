@@ -47,6 +47,10 @@ fn the_installed_qemu_takes_every_fixture() {
             eprintln!("{name}: needs servers, or values that the daemon encrypts; passed by");
             continue;
         }
+        if input(&name).contains("<tpm") {
+            eprintln!("{name}: a TPM needs its program beside QEMU, which the daemon starts: passed by");
+            continue;
+        }
         for incoming in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let mut domain = defined(&input(&name), &capabilities);

@@ -10,6 +10,7 @@ use ferry_domxml::interface::Network;
 use ferry_qemu::blockgraph::{self, Image, ImageChain};
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::command_line::{ChardevFds, MemoryFolders, Now, SealedSecret, Tap};
+use ferry_qemu::firmware::{self, Descriptor};
 use ferry_qemu::{CommandLine, Launch, Origin, aliases, command_line, complete, host_model};
 use serde_json::{Map, Value, json};
 
@@ -33,9 +34,35 @@ pub(crate) fn counted() -> impl FnMut() -> u8 {
 /// Completes as a definition.
 pub(crate) fn defined(text: &str, capabilities: &Capabilities) -> Domain {
     let mut domain = Domain::parse(text).unwrap();
-    domain.devices.emulator.get_or_insert("/usr/bin/qemu-system-x86_64".to_owned());
-    complete(&mut domain, capabilities, Origin::Define, &mut counted()).unwrap();
+    fill_in(&mut domain, capabilities).unwrap();
     domain
+}
+
+/// What the daemon does at define: its emulator, what is left open, the firmware. `Err` has the refusal.
+pub(crate) fn fill_in(domain: &mut Domain, capabilities: &Capabilities) -> Result<(), String> {
+    domain.devices.emulator.get_or_insert("/usr/bin/qemu-system-x86_64".to_owned());
+    complete(domain, capabilities, Origin::Define, &mut counted()).map_err(|refused| refused.to_string())?;
+    if domain.os.firmware.is_some() || domain.os.has_variables() {
+        let installed = [secure_firmware()];
+        firmware::choose(domain, &installed, "/var/lib/libvirt/qemu/nvram")
+            .map_err(|refused| refused.to_string())?;
+    }
+    Ok(())
+}
+
+/// The UEFI that Debian puts first.
+fn secure_firmware() -> Descriptor {
+    let text = json!({
+        "interface-types": ["uefi"],
+        "mapping": {
+            "device": "flash",
+            "executable": {"filename": "/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "format": "raw"},
+            "nvram-template": {"filename": "/usr/share/OVMF/OVMF_VARS_4M.ms.fd", "format": "raw"}
+        },
+        "targets": [{"architecture": "x86_64", "machines": ["pc-q35-*"]}],
+        "features": ["acpi-s3", "enrolled-keys", "requires-smm", "secure-boot"]
+    });
+    Descriptor::parse(&text.to_string()).unwrap()
 }
 
 /// What the daemon adds to a definition before it starts it: the host's CPU, chains without overlays,
@@ -92,6 +119,7 @@ pub(crate) fn launch(domain: &Domain) -> Launch {
         let alias = file_system.info.alias.clone().unwrap();
         launch.file_systems.insert(alias.clone(), format!("/run/{alias}-fs.sock"));
     }
+    launch.tpm = domain.devices.tpms.first().map(|_| next());
     let serials = domain.devices.serials.iter().map(|device| (&device.info, &device.source, &device.log));
     let channels = domain.devices.channels.iter().map(|device| (&device.info, &device.source, &device.log));
     for (info, source, log) in serials.chain(channels) {

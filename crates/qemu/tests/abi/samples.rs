@@ -10,10 +10,10 @@ use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::{Origin, complete, validate};
 use serde_json::Value;
 
-use super::common::{capabilities, counted, differences, line, normal, without_host};
+use super::common::{capabilities, counted, differences, fill_in, line, normal, without_host};
 
 /// Samples with something that is not supported yet, and a word of it.
-const REFUSED: &[(&str, &str)] = &[("tpm-emulator", "tpm"), ("vm-windows-uefi", "tpm")];
+const REFUSED: &[(&str, &str)] = &[];
 
 fn folder() -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/xml-samples");
@@ -99,10 +99,8 @@ fn sample(
     if let Err(refused) = domain.check_supported() {
         return Verdict::Refused(refused.to_string());
     }
-    // The daemon's choice.
-    domain.devices.emulator.get_or_insert("/usr/bin/qemu-system-x86_64".to_owned());
-    if let Err(refused) = complete(&mut domain, capabilities, Origin::Define, &mut counted()) {
-        return Verdict::Refused(refused.to_string());
+    if let Err(refused) = fill_in(&mut domain, capabilities) {
+        return Verdict::Refused(refused);
     }
     let mut differing = Vec::new();
     if let Err(refused) = validate(&domain, capabilities) {

@@ -583,6 +583,7 @@ impl Driver {
 
     async fn settle_arrival(&mut self) {
         self.forget_departures().await;
+        self.accept_tpm();
         let Some(Migration::In(incoming)) = &mut self.migration else { return };
         let persist = incoming.parameters.flags.contains(MigrateFlags::PERSIST_DEST);
         let paused = incoming.parameters.flags.contains(MigrateFlags::PAUSED);

@@ -192,7 +192,8 @@ impl Driver {
         self.offered = None;
         let undefine = parameters.flags.contains(MigrateFlags::UNDEFINE_SOURCE);
         if !cancelled && undefine && self.config.is_some() && self.guest.is_none() {
-            self.forget_definition().await?;
+            // What it left in files did not go with it.
+            self.forget_definition(Vec::new()).await?;
         }
         Ok(())
     }

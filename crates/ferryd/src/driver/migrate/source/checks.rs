@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ferry_domain::State;
-use ferry_migration::checks::{self, Ask, Finding, allowed, safe};
+use ferry_migration::checks::{self, Ask, Finding, allowed, safe, tpm};
 use ferry_migration::overlay::Overlay;
 use ferry_migration::params::Request as Parameters;
 use ferry_qmp::commands::block::QueryBlockJobs;
@@ -16,6 +16,7 @@ use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::PausedReason;
 
 use crate::driver::{Driver, Leaving};
+use crate::perform::storage;
 use crate::refuse;
 
 impl Driver {
@@ -64,6 +65,11 @@ impl Driver {
         let domain = self.guest.as_ref().map(|guest| &guest.domain).or(self.config.as_ref());
         let Some(domain) = domain.map(Arc::clone) else { return Ok(Vec::new()) };
         let mut found = allowed::findings(&domain, &self.facts(ask).await?, ask);
+        if !domain.devices.tpms.is_empty() {
+            let place =
+                storage::own_file_system(self.tpm_state().folder(), &self.host.config.shared_filesystems);
+            found.extend(tpm::findings(Some(&place), ask));
+        }
         if ask.trust_disks || ask.offline {
             return Ok(found);
         }

@@ -298,7 +298,9 @@ impl Driver {
 
     /// The guest runs on the destination: its QEMU here ends, and nobody waits for that.
     pub(in crate::driver) async fn let_go(&mut self) {
-        let Some(guest) = self.guest.take() else { return };
+        let Some(mut guest) = self.guest.take() else { return };
+        guest.kill_tpm().await;
+        self.settle_tpm(&guest.domain, Ending::Migrated);
         guest.bury();
         self.settle_state(Ending::Migrated).await;
     }
@@ -319,7 +321,8 @@ impl Driver {
                     self.migration.as_ref().and_then(|migration| migration.conversation().peer.clone());
                 if undefine && self.config.is_some() {
                     // The guest is the destination's already; a definition that stays is only untidy.
-                    if let Err(error) = self.forget_definition().await {
+                    let state = self.tpm_state().folder().to_owned();
+                    if let Err(error) = self.forget_definition(vec![state]).await {
                         tracing::warn!(domain = %self.name, %error, "the definition stays on the source");
                     }
                 }
