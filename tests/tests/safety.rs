@@ -279,6 +279,25 @@ fn an_image_beside_a_raw_data_file_need_not_be_shared() {
     }
 }
 
+/// QEMU forgets to store what it has begun to send: what stays here is stored all the same.
+#[test]
+fn bitmaps_that_were_not_sent_in_the_end_are_kept() {
+    let Some(split) = Split::new("on") else { return };
+    let (pair, serial) = (&split.pair, &split.serial);
+    split.place("equal");
+    let copy = pair.slow_copy("vm", &[]).unwrap();
+    pair.virsh(0).ok(["domjobabort", "vm"]).unwrap();
+    assert!(copy.wait_end(SOON).unwrap() != "exit code 0");
+    pair.stayed("vm", serial);
+    assert_eq!(split.bitmap(0), (131_072, true));
+    pair.virsh(0).ok(["destroy", "vm"]).unwrap();
+    let told = pair.host(0).sh(&format!("qemu-img info --output=json {OWN}")).unwrap();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let bitmaps = told["format-specific"]["data"]["bitmaps"].as_array().unwrap();
+    assert_eq!(bitmaps.len(), 1, "{told}");
+    assert_eq!((&bitmaps[0]["name"], &bitmaps[0]["flags"]), (&json!("b0"), &json!(["auto"])), "{told}");
+}
+
 /// Without `data_file_raw` the image says where in the data file what lies.
 #[test]
 fn an_image_that_maps_its_data_file_must_be_shared_as_well() {

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 use ferry_qmp::Command;
-use ferry_qmp::commands::block::{BlockExportAdd, BlockdevAdd, BlockdevDel, NbdServerStart, NbdServerStop};
+use ferry_qmp::commands::block::{
+    BlockDirtyBitmapAdd, BlockDirtyBitmapMerge, BlockExportAdd, BlockdevAdd, BlockdevDel, NbdServerStart,
+    NbdServerStop, Transaction, TransactionAction,
+};
 use ferry_qmp::commands::device::{ChardevAdd, ObjectAdd, QomSet};
 use ferry_qmp::commands::fd::{AddFd, RemoveFd};
 use ferry_qmp::commands::guest::{
@@ -177,4 +180,28 @@ fn secrets_are_sent_and_never_printed() {
     assert!(String::from_utf8(output.bytes.clone()).unwrap().contains(secret));
     printed += &format!("{output:?}");
     assert!(!printed.contains(secret) && !printed.contains("99, 111, 114, 114"), "{printed}");
+}
+
+#[test]
+fn several_steps_as_one() {
+    let (node, name) = ("n".to_owned(), "b".to_owned());
+    let add = BlockDirtyBitmapAdd {
+        node: node.clone(),
+        name: name.clone(),
+        granularity: 65536,
+        persistent: true,
+        disabled: false,
+    };
+    let merge = BlockDirtyBitmapMerge { node, target: name, bitmaps: vec!["a".to_owned()] };
+    let actions =
+        vec![TransactionAction::BlockDirtyBitmapAdd(add), TransactionAction::BlockDirtyBitmapMerge(merge)];
+    shown(
+        &Transaction { actions },
+        "transaction",
+        json!({"actions": [
+            {"type": "block-dirty-bitmap-add",
+             "data": {"node": "n", "name": "b", "granularity": 65536, "persistent": true, "disabled": false}},
+            {"type": "block-dirty-bitmap-merge", "data": {"node": "n", "target": "b", "bitmaps": ["a"]}},
+        ]}),
+    );
 }

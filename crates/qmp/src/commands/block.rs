@@ -136,6 +136,60 @@ pub struct DirtyBitmap {
     pub inconsistent: bool,
 }
 
+/// `block-dirty-bitmap-add`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockDirtyBitmapAdd {
+    /// The node.
+    pub node: String,
+    /// The bitmap's name; unique on the node.
+    pub name: String,
+    /// Bytes that one bit stands for.
+    pub granularity: u64,
+    /// It is stored in the image when the node is closed.
+    pub persistent: bool,
+    /// Writes are not recorded.
+    pub disabled: bool,
+}
+
+/// `block-dirty-bitmap-merge`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockDirtyBitmapMerge {
+    /// The node.
+    pub node: String,
+    /// The bitmap that gets what the others have.
+    pub target: String,
+    /// The others.
+    pub bitmaps: Vec<String>,
+}
+
+/// `block-dirty-bitmap-remove`: from the image too, when it is stored there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockDirtyBitmapRemove {
+    /// The node.
+    pub node: String,
+    /// The bitmap.
+    pub name: String,
+}
+command! { BlockDirtyBitmapRemove = "block-dirty-bitmap-remove" -> Nothing }
+
+/// One part of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "kebab-case")]
+pub enum TransactionAction {
+    /// See [`BlockDirtyBitmapAdd`].
+    BlockDirtyBitmapAdd(BlockDirtyBitmapAdd),
+    /// See [`BlockDirtyBitmapMerge`].
+    BlockDirtyBitmapMerge(BlockDirtyBitmapMerge),
+}
+
+/// `transaction`: all of it or nothing, with no write of the guest in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transaction {
+    /// In this order.
+    pub actions: Vec<TransactionAction>,
+}
+command! { Transaction = "transaction" -> Nothing }
+
 plain_commands! {
     /// The devices that have a medium, or could.
     QueryBlock = "query-block" -> Vec<BlockDevice>;

@@ -8,7 +8,10 @@ use ferry_domxml::storage::{BackingStore, ImageFormat};
 use ferry_migration::checks::safe::NOT_SHARED;
 use ferry_migration::overlay::Overlay;
 use ferry_qemu::blockgraph;
-use ferry_qmp::commands::block::{BlockNode, QueryNamedBlockNodes};
+use ferry_qmp::commands::block::{
+    BlockDirtyBitmapAdd, BlockDirtyBitmapMerge, BlockDirtyBitmapRemove, BlockNode, DirtyBitmap,
+    QueryNamedBlockNodes, Transaction, TransactionAction,
+};
 use ferry_qmp::commands::migration::MigrationCapability;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
@@ -83,18 +86,85 @@ impl Driver {
         Ok(met)
     }
 
+    /// After a copy that took bitmaps along and has failed: QEMU would not store them any more, as if they had left. Each
+    /// is made anew, while another one keeps what is written meanwhile.
+    pub(super) async fn renew_bitmaps(&self, sent: &[Sent]) {
+        let nodes = if sent.is_empty() { Ok(Vec::new()) } else { self.block_nodes().await };
+        for Sent { overlay, .. } in sent {
+            let node = overlay.node.as_deref().and_then(|name| named(nodes.as_deref().ok()?, name));
+            let Some((node, name)) = node.and_then(|node| Some((node, node.node_name.as_deref()?))) else {
+                continue;
+            };
+            for bitmap in node.dirty_bitmaps.iter().filter(|bitmap| bitmap.persistent && !bitmap.inconsistent)
+            {
+                if let Err(error) = self.renew_bitmap(name, bitmap).await {
+                    tracing::warn!(
+                        domain = %self.name,
+                        node = name,
+                        bitmap = bitmap.name,
+                        %error,
+                        "a bitmap could not be made anew: it will not be stored, and the next backup has to be a full one"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn renew_bitmap(&self, node: &str, bitmap: &DirtyBitmap) -> Result<(), Error> {
+        let Some(name) = &bitmap.name else { return Ok(()) };
+        let meanwhile = format!("ferry-{}", uuid::Uuid::new_v4().simple());
+        // In one transaction: no write of the guest is in neither of the two.
+        let copy = |from: &str, to: &str, persistent| {
+            let (node, to) = (node.to_owned(), to.to_owned());
+            let add = BlockDirtyBitmapAdd {
+                node: node.clone(),
+                name: to.clone(),
+                granularity: bitmap.granularity,
+                persistent,
+                disabled: !bitmap.recording,
+            };
+            let merge = BlockDirtyBitmapMerge { node, target: to, bitmaps: vec![from.to_owned()] };
+            Transaction {
+                actions: vec![
+                    TransactionAction::BlockDirtyBitmapAdd(add),
+                    TransactionAction::BlockDirtyBitmapMerge(merge),
+                ],
+            }
+        };
+        let remove = |name: &str| BlockDirtyBitmapRemove { node: node.to_owned(), name: name.to_owned() };
+        self.execute(&copy(name, &meanwhile, false)).await?;
+        self.execute(&remove(name)).await?;
+        self.execute(&copy(&meanwhile, name, true)).await?;
+        self.execute(&remove(&meanwhile)).await.map(drop)
+    }
+
     async fn block_nodes(&self) -> Result<Vec<BlockNode>, Error> {
         self.execute(&QueryNamedBlockNodes { flat: Some(true) }).await
     }
 }
 
+/// An image whose bitmaps go along.
+#[derive(Debug, Clone)]
+pub(in crate::driver) struct Sent {
+    overlay: Overlay,
+    /// The node that stands for it on the destination.
+    there: String,
+}
+
+impl Sent {
+    /// As QEMU is told it.
+    pub(super) fn mapping(&self) -> serde_json::Value {
+        self.overlay.mapping(&self.there)
+    }
+}
+
 /// Which bitmaps the source's QEMU is to send, and where to: those that have a node waiting for them.
-pub(super) fn mappings(overlays: &[Overlay], there: &[Overlay]) -> Vec<serde_json::Value> {
-    let mapping = |overlay: &Overlay| {
-        let node = there.iter().find(|there| there.disk == overlay.disk)?.node.as_deref()?;
-        (!overlay.bitmaps.is_empty()).then(|| overlay.mapping(node))
+pub(super) fn to_send(overlays: Vec<Overlay>, there: &[Overlay]) -> Vec<Sent> {
+    let sent = |overlay: Overlay| {
+        let there = there.iter().find(|there| there.disk == overlay.disk)?.node.clone()?;
+        (!overlay.bitmaps.is_empty()).then_some(Sent { overlay, there })
     };
-    overlays.iter().filter_map(mapping).collect()
+    overlays.into_iter().filter_map(sent).collect()
 }
 
 /// A disk that may have such an image, with the image's node and the data file's path.

@@ -12,7 +12,7 @@ use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::MigrateFlags;
 
 use super::super::by_hand::broken_off;
-use super::super::overlays::mappings;
+use super::super::overlays::to_send;
 use super::super::{Begun, Conversation, Migration, Names, cookies};
 use crate::driver::migrate::cookies::Answered;
 use crate::driver::{Driver, Reply, answer};
@@ -75,7 +75,7 @@ impl Driver {
             let prepared = cookies::read_prepared(self, &cookie);
             let there = prepared.as_ref().map(|prepared| &*prepared.overlays).unwrap_or_default();
             self.check_leaving(parameters.flags, &overlays, Some(there)).await?;
-            let bitmaps = mappings(&overlays, there);
+            let bitmaps = to_send(overlays, there);
             Ok((prepared?, bitmaps))
         };
         let (prepared, bitmaps) = match looked.await {

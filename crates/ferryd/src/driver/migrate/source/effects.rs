@@ -22,6 +22,7 @@ use ferry_rpc::values::{PausedReason, RunningReason};
 use tokio::time::Instant;
 
 use super::super::by_hand::broken_off;
+use super::super::overlays::Sent;
 use super::super::{Migration, cookies};
 use super::report;
 use crate::driver::guest::Ending;
@@ -204,7 +205,8 @@ impl Driver {
             max_postcopy_bandwidth: postcopy_mib.map(|mib| mib.saturating_mul(1 << 20)),
             cpu_throttle_initial: percent(parameters.auto_converge_initial),
             cpu_throttle_increment: percent(parameters.auto_converge_increment),
-            block_bitmap_mapping: (!outgoing.bitmaps.is_empty()).then(|| outgoing.bitmaps.clone()),
+            block_bitmap_mapping: (!outgoing.bitmaps.is_empty())
+                .then(|| outgoing.bitmaps.iter().map(Sent::mapping).collect()),
             ..MigrationParameters::default()
         };
         self.execute(&MigrateSetCapabilities { capabilities: capabilities.to_vec() }).await?;
@@ -329,6 +331,8 @@ impl Driver {
             }
             Ended::Stayed(why) => {
                 tracing::info!(domain = %self.uuid, %why, "the guest stays");
+                let sent = std::mem::take(&mut outgoing.bitmaps);
+                self.renew_bitmaps(&sent).await;
                 self.completed_job = None;
             }
         }

@@ -21,6 +21,7 @@ use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
 use tokio::time::Instant;
 
+use super::overlays::Sent;
 use super::{Begun, Conversation, DOUBT_AFTER, Migration, Names, Pending, Rest};
 use crate::driver::guest::Ending;
 use crate::driver::{Driver, now_ms};
@@ -60,8 +61,8 @@ pub(crate) struct Outgoing {
     pub(in crate::driver) postcopy: Pending<()>,
     /// Why QEMU said that the copy failed.
     pub(in crate::driver) words: Option<String>,
-    /// Which bitmaps go along, as QEMU is told it. Empty: none do.
-    pub(in crate::driver) bitmaps: Vec<serde_json::Value>,
+    /// The images whose bitmaps go along.
+    pub(in crate::driver) bitmaps: Vec<Sent>,
 }
 
 impl Driver {
