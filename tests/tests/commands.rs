@@ -113,6 +113,54 @@ fn memory_and_processors_are_changed_live_and_for_the_next_start() {
     assert_eq!(bench.stats(&["domstats", "vm", "--vcpu"])["vcpu.2.state"], "1");
     assert_eq!(bench.ok(&["vcpucount", "vm", "--config", "--active"]), "2");
     assert_eq!(bench.stats(&["domstats", "vm", "--balloon"])["balloon.maximum"], "524288");
+    // What was plugged in is plugged in on another host too, and can be told from what the machine began with.
+    assert_eq!(bench.xml("//vcpus/vcpu[@hotpluggable='yes'][@enabled='yes']/@id"), "2");
+    bench.ok(&["migrate", "vm", &bench.pair.uri(1), "--live", "--p2p", "--unsafe"]);
+    let there = bench.pair.virsh(1);
+    assert_eq!(there.ok(["vcpucount", "vm", "--live", "--active"]).unwrap(), "3");
+    let cpus = there.ok(["qemu-monitor-command", "vm", "query-cpus-fast"]).unwrap();
+    assert!(cpus.contains("/machine/peripheral/vcpu2") && !cpus.contains("peripheral/vcpu1"), "{cpus}");
+}
+
+/// The user's own words for QEMU, and where on the host its threads run.
+#[test]
+fn words_for_qemu_and_places_of_threads_are_heeded() {
+    let own = "<cputune><shares>2048</shares><vcpupin vcpu='0' cpuset='0'/><emulatorpin cpuset='1'/></cputune>\
+        <qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
+        <qemu:arg value='-fw_cfg'/><qemu:arg value='name=opt/org.example/a,string=$(id)'/>\
+        <qemu:env name='EXAMPLE' value='$HOME x'/></qemu:commandline>";
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("passed by: this machine has one processor");
+        return;
+    }
+    let bench = Bench::sector_with(|domain| domain.beside(own));
+    let pid = bench.pair.daemon(0).qemus()[0];
+    let of_guest = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap();
+    assert!(of_guest("cmdline").contains("-fw_cfg\0name=opt/org.example/a,string=$(id)\0"));
+    assert!(of_guest("environ").contains("EXAMPLE=$HOME x\0"));
+    let allowed = |thread: &str| {
+        let status = of_guest(&format!("task/{thread}/status"));
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
+    };
+    assert_eq!(allowed(&pid.to_string()), "1");
+    let cpus = bench.ok(&["qemu-monitor-command", "vm", "query-cpus-fast"]);
+    let thread = cpus.split_once("\"thread-id\":").unwrap().1;
+    let thread: String = thread.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    assert_eq!(allowed(&thread), "0");
+    let pins = bench.ok(&["vcpupin", "vm"]);
+    assert!(pins.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == ["0", "0"]), "{pins}");
+    assert!(bench.ok(&["emulatorpin", "vm"]).contains("1"));
+    assert!(bench.has("/domain/cputune/shares"));
+    // A host without the processor does not start the guest.
+    bench.ok(&["destroy", "vm"]);
+    let xml = bench
+        .ok(&["dumpxml", "vm", "--inactive"])
+        .replace("emulatorpin cpuset='1'", "emulatorpin cpuset='900'");
+    let file = bench.file("elsewhere.xml");
+    fs::write(&file, xml).unwrap();
+    bench.ok(&["define", file.to_str().unwrap()]);
+    bench.refused(&["start", "vm"], "cannot set CPU affinity on process");
 }
 
 #[test]

@@ -19,6 +19,9 @@ use crate::{Domain, ParseError};
 pub(crate) fn check(domain: &Domain) -> Result<(), ParseError> {
     name(&domain.name)?;
     vcpus(domain)?;
+    each_vcpu(domain)?;
+    domain.cpu_tune.as_ref().map_or(Ok(()), crate::cpu_tune::check)?;
+    domain.qemu_command_line.as_ref().map_or(Ok(()), crate::passthrough::check)?;
     memory::check(domain)?;
     memory_devices::check(domain)?;
     threads::check(domain)?;
@@ -73,6 +76,38 @@ fn vcpus(domain: &Domain) -> Result<(), ParseError> {
         }
         _ => Ok(()),
     }
+}
+
+fn each_vcpu(domain: &Domain) -> Result<(), ParseError> {
+    let all = domain.each_vcpu.as_ref().map_or(&[][..], |each| &each.vcpus);
+    if let Some(vcpu) = all.iter().find(|vcpu| vcpu.id >= domain.vcpus.max) {
+        return contradiction(format!("vcpu id '{}' is out of range of maximum vcpu count", vcpu.id));
+    }
+    if let Some(id) = repeated(all.iter().map(|vcpu| vcpu.id)) {
+        return contradiction(format!("vcpu id '{id}' is listed twice"));
+    }
+    for vcpu in all {
+        let is_hotpluggable = vcpu.hotpluggable.map(crate::YesNo::is_yes);
+        if vcpu.id == 0 && !vcpu.enabled.is_yes() {
+            return unsupported("vcpu 0 can't be offline");
+        }
+        if vcpu.id == 0 && is_hotpluggable == Some(true) {
+            return unsupported("vcpu0 can't be hotpluggable");
+        }
+        if !vcpu.enabled.is_yes() && is_hotpluggable == Some(false) {
+            return unsupported(format!("vcpu '{}' is both offline and not hotpluggable", vcpu.id));
+        }
+    }
+    if !all.is_empty() && !all.iter().any(|vcpu| vcpu.id == 0) {
+        return unsupported("vcpu 0 can't be offline");
+    }
+    // QEMU has the machine's own first.
+    let mut own = all.iter().filter(|vcpu| vcpu.enabled.is_yes() && !vcpu.is_plugged());
+    let count = u32::try_from(own.clone().count()).unwrap_or(u32::MAX);
+    if own.any(|vcpu| vcpu.id >= count) {
+        return unsupported("online non-hotpluggable vcpus need to be ordered prior to hotpluggable vcpus");
+    }
+    Ok(())
 }
 
 /// The boot order is either given by kind of device or on the devices, and no number twice.

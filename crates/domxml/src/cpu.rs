@@ -1,7 +1,7 @@
 //! `<cpu>` and `<vcpu>`: what processor the guest sees, and how many of them.
 
 use crate::memory::CpuSet;
-use crate::model::{Input, Model, OnOff, Output, Refusal, Rest, Text, Value, element, values};
+use crate::model::{Input, Model, OnOff, Output, Refusal, Rest, Text, Value, YesNo, element, values};
 
 element! {
     /// The processor that the guest sees.
@@ -226,6 +226,36 @@ impl Vcpus {
     /// How many are plugged in.
     pub fn current(&self) -> u32 {
         self.current.unwrap_or(self.max)
+    }
+}
+
+element! {
+    /// `<vcpus>`: every processor that there can be.
+    #[derive(Default)]
+    pub struct EachVcpu {
+        /// One each, in order of their numbers once they are completed.
+        vcpus: Vec<Vcpu> => Child("vcpu"),
+    }
+}
+
+element! {
+    /// `<vcpu>` of `<vcpus>`.
+    pub struct Vcpu {
+        /// Number, from 0.
+        id: u32 => Attr("id"),
+        /// Whether the guest has it.
+        enabled: YesNo => Attr("enabled"),
+        /// Whether it can come and go while the guest runs. `None`: one that is there cannot, another can.
+        hotpluggable: Option<YesNo> => Attr("hotpluggable"),
+        /// Which it is among those that are there, from 1.
+        order: Option<u32> => Attr("order"),
+    }
+}
+
+impl Vcpu {
+    /// Whether it is there and was plugged in, and can be taken out.
+    pub fn is_plugged(&self) -> bool {
+        self.enabled.is_yes() && self.hotpluggable.is_some_and(|hotpluggable| hotpluggable.is_yes())
     }
 }
 

@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::cpu::{Cpu, Vcpus};
+use crate::cpu::{Cpu, EachVcpu, Vcpus};
+use crate::cpu_tune::CpuTune;
 use crate::devices::Devices;
 use crate::features::{Features, PowerManagement};
 use crate::iothreads::{DefaultIoThread, IoThreadIds};
@@ -13,6 +14,7 @@ use crate::metadata::{Metadata, settle_namespaces};
 use crate::model::{Input, Model, Output, Refusal, element, read, values};
 use crate::numa::{NumaCell, NumaTune};
 use crate::os::Os;
+use crate::passthrough::{QemuCommandLine, settle_prefix};
 use crate::reader::{read_document, shorten};
 use crate::sysinfo::Sysinfo;
 use crate::throttle::ThrottleGroups;
@@ -48,6 +50,8 @@ element! {
         memory_backing: Option<MemoryBacking> => Child("memoryBacking"),
         /// Number of processors.
         vcpus: Vcpus => ChildOrDefault("vcpu"),
+        /// Each of them. `None`: those that are plugged in come first, and stay.
+        each_vcpu: Option<EachVcpu> => Child("vcpus"),
         /// How many threads serve disks.
         iothreads: Option<u32> => TextChild("iothreads"),
         /// Those of them that the definition says more of.
@@ -56,6 +60,8 @@ element! {
         default_iothread: Option<DefaultIoThread> => Child("defaultiothread"),
         /// Limits that disks share.
         throttle_groups: Option<ThrottleGroups> => Child("throttlegroups"),
+        /// Where on the host the guest's threads run.
+        cpu_tune: Option<CpuTune> => Child("cputune"),
         /// Where on the host memory lies.
         numa_tune: Option<NumaTune> => Child("numatune"),
         /// What the firmware is told about the machine.
@@ -78,6 +84,8 @@ element! {
         pm: Option<PowerManagement> => Child("pm"),
         /// Everything that is plugged in.
         devices: Devices => ChildOrDefault("devices"),
+        /// Words for QEMU that no element has.
+        qemu_command_line: Option<QemuCommandLine> => Child("qemu:commandline"),
     }
     order [
         "name", "uuid", "hwuuid", "genid", "title", "description", "metadata", "maxMemory", "memory",
@@ -85,6 +93,7 @@ element! {
         "defaultiothread", "throttlegroups", "cputune", "numatune", "resource", "sysinfo", "bootloader", "bootloader_args", "os",
         "idmap", "features", "cpu", "clock", "on_poweroff", "on_reboot", "on_crash", "on_lockfailure", "pm",
         "perf", "devices", "seclabel", "keywrap", "launchSecurity",
+        "qemu:commandline",
     ]
 }
 
@@ -161,6 +170,7 @@ impl Domain {
         if root.name != "domain" {
             return Err(ParseError::RootElement { found: shorten(&root.name) });
         }
+        settle_prefix(&mut root)?;
         settle_namespaces(&mut root);
         match () {
             () if root.attribute("type").is_none() => return Err(ParseError::MissingDomainType),
@@ -221,6 +231,15 @@ impl Domain {
     /// The guest's memory cells.
     pub fn cells(&self) -> &[NumaCell] {
         self.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()).map_or(&[][..], |numa| &numa.cells)
+    }
+
+    /// Numbers of the processors that are plugged in one by one once the machine is there, in their order. The others are the
+    /// machine's own.
+    pub fn plugged_vcpus(&self) -> Vec<u32> {
+        let all = self.each_vcpu.as_ref().map_or(&[][..], |each| &each.vcpus);
+        let mut plugged: Vec<_> = all.iter().filter(|vcpu| vcpu.is_plugged()).collect();
+        plugged.sort_by_key(|vcpu| (vcpu.order.unwrap_or(u32::MAX), vcpu.id));
+        plugged.into_iter().map(|vcpu| vcpu.id).collect()
     }
 
     /// KiB that the guest has without its memory devices. What `<memory>` says is all of it.

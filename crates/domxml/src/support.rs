@@ -60,7 +60,7 @@ impl std::error::Error for Unsupported {}
 const HARMLESS: &[(&str, &str)] = &[
     ("seclabel", "confines QEMU on one host; a host without that security driver has nothing to apply"),
     ("resource", "names a control group of one host"),
-    ("cputune", "shares of the host's processors; the guest's own count is elsewhere"),
+    ("cputune/*", "shares of the host's processors and caches; the guest's own count is elsewhere"),
     ("memtune", "limits on QEMU's use of host memory"),
     ("blkiotune", "shares of the host's disks"),
     ("devices/disk/source/seclabel", "confines QEMU's use of one file on one host"),

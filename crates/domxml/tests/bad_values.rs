@@ -88,6 +88,73 @@ const BESIDE_DEVICES: &[(&str, u32, &str)] = &[
         67,
         "unsupported configuration: attribute 'features/hyperv/@mode' with value 'x'",
     ),
+    (
+        "<cputune><vcpupin vcpu='0' cpuset='x'/></cputune>",
+        27,
+        "XML error: Invalid value for attribute 'cpuset' in element 'vcpupin': 'x'.",
+    ),
+    (
+        "<cputune><vcpupin cpuset='0'/></cputune>",
+        27,
+        "XML error: Missing required attribute 'vcpu' in element 'vcpupin'",
+    ),
+    (
+        "<cputune><vcpupin vcpu='0' cpuset='0'/><vcpupin vcpu='0' cpuset='1'/></cputune>",
+        27,
+        "XML error: duplicate vcpupin for vcpu '0'",
+    ),
+    (
+        "<cputune><iothreadpin iothread='1' cpuset='0'/><iothreadpin iothread='1' cpuset='1'/></cputune>",
+        27,
+        "XML error: duplicate iothreadpin for same iothread '1'",
+    ),
+    ("<vcpus><vcpu id='0' enabled='no'/></vcpus>", 67, "unsupported configuration: vcpu 0 can't be offline"),
+    ("<vcpus><vcpu id='1' enabled='yes'/></vcpus>", 67, "unsupported configuration: vcpu 0 can't be offline"),
+    (
+        "<vcpus><vcpu id='0' enabled='yes' hotpluggable='yes'/></vcpus>",
+        67,
+        "unsupported configuration: vcpu0 can't be hotpluggable",
+    ),
+    (
+        "<vcpus><vcpu id='0' enabled='yes'/><vcpu id='1' enabled='no' hotpluggable='no'/></vcpus>",
+        67,
+        "unsupported configuration: vcpu '1' is both offline and not hotpluggable",
+    ),
+    (
+        "<vcpus><vcpu id='7' enabled='yes'/></vcpus>",
+        27,
+        "XML error: vcpu id '7' is out of range of maximum vcpu count",
+    ),
+    (
+        "<vcpus><vcpu id='0' enabled='yes'/><vcpu id='0' enabled='yes'/></vcpus>",
+        27,
+        "XML error: vcpu id '0' is listed twice",
+    ),
+    (
+        "<vcpus><vcpu id='0' enabled='x'/></vcpus>",
+        67,
+        "unsupported configuration: element 'vcpus/vcpu': <vcpu id='0' enabled='x'>",
+    ),
+    (
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:arg/></qemu:commandline>",
+        1,
+        "internal error: No qemu command-line argument specified",
+    ),
+    (
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:env value='x'/></qemu:commandline>",
+        1,
+        "internal error: No qemu environment name specified",
+    ),
+    (
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:env name='1A'/></qemu:commandline>",
+        1,
+        "internal error: Invalid environment name, it must begin with a letter or underscore",
+    ),
+    (
+        "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:env name='A-B'/></qemu:commandline>",
+        1,
+        "internal error: Invalid environment name, it must contain only alphanumerics and underscore",
+    ),
     ("<genid>x</genid>", 27, "XML error: Invalid value 'x' for element 'genid'"),
     ("<iothreads>-1</iothreads>", 27, "XML error: Invalid value '-1' for element 'iothreads'"),
     ("<iothreads>100000</iothreads>", 27, "XML error: invalid iothreads count '100000'"),

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::driver::Guest;
 use crate::perform::hook::HookError;
 use crate::perform::monitor::MonitorError;
+use crate::perform::vcpus::PinError;
 
 /// An error and all its causes, as one line.
 pub(crate) fn chain(error: &dyn StdError) -> String {
@@ -97,6 +98,16 @@ pub(crate) fn no_host_model(error: ferry_qemu::host_model::NoHostModel) -> Error
 /// The machine type is of no family that we know.
 pub(crate) fn machine(error: ferry_qemu::machine::MachineError) -> Error {
     Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
+}
+
+/// The guest's threads do not run where they are to.
+pub(crate) fn not_pinned(error: PinError) -> Error {
+    match error {
+        PinError::Monitor(error) => monitor(error),
+        PinError::Threads(_) | PinError::Affinity { .. } => {
+            Error::of(ErrorCode::SYSTEM_ERROR, Origin::NONE, chain(&error))
+        }
+    }
 }
 
 /// There is no command line for a definition.

@@ -1,15 +1,15 @@
 //! Processors of a guest: how many, where they run, where they may run.
 //!
-//! Nothing is pinned: a processor may run wherever the definition's CPU set lets it, else on all of the host.
+//! Where they may run is what the definition says: of a single one, else of all.
 
-use ferry_domxml::Domain;
+use ferry_domxml::memory::CpuSet;
 use ferry_qmp::commands::run::QueryCpusFast;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
 use ferry_rpc::proto::{
     DomainGetEmulatorPinInfo, DomainGetEmulatorPinInfoReply, DomainGetIothreadInfo,
     DomainGetIothreadInfoReply, DomainGetMaxVcpus, DomainGetVcpuPinInfo, DomainGetVcpuPinInfoReply,
-    DomainGetVcpus, DomainGetVcpusFlags, DomainGetVcpusReply, VcpuInfo,
+    DomainGetVcpus, DomainGetVcpusFlags, DomainGetVcpusReply, DomainIothreadInfo, VcpuInfo,
 };
 
 use super::machine::{Machine, cpu_map};
@@ -74,7 +74,8 @@ pub(super) async fn each(context: Context, call: DomainGetVcpus) -> Result<Domai
         VcpuInfo { number: cpu.cpu_index, state: VCPU_RUNNING, cpu_time: usage.time_ns, cpu: usage.cpu }
     });
     let info: Vec<_> = info.collect();
-    let mut cpumaps = allowed(&live.domain, map_len).repeat(info.len());
+    let maps = cpus.iter().map(|cpu| allowed(live.domain.cpus_of_vcpu(cpu.cpu_index), map_len));
+    let mut cpumaps: Vec<u8> = maps.flatten().collect();
     cpumaps.resize(infos * map_len, 0);
     Ok(DomainGetVcpusReply { info, cpumaps })
 }
@@ -93,7 +94,9 @@ pub(super) fn pinning(
     let view = context.view(&call.domain)?;
     let domain = definition(&view, AffectFlags::from_bits(call.flags))?;
     let maps = maps.min(usize::try_from(domain.vcpus.max).unwrap_or(usize::MAX));
-    Ok(DomainGetVcpuPinInfoReply { cpumaps: allowed(domain, map_len).repeat(maps), num: int(maps) })
+    let numbers = (0..domain.vcpus.max).take(maps);
+    let cpumaps = numbers.flat_map(|number| allowed(domain.cpus_of_vcpu(number), map_len)).collect();
+    Ok(DomainGetVcpuPinInfoReply { cpumaps, num: int(maps) })
 }
 
 /// Where QEMU's other threads may run.
@@ -109,18 +112,27 @@ pub(super) fn emulator_pinning(
     }
     let view = context.view(&call.domain)?;
     let domain = definition(&view, AffectFlags::from_bits(call.flags))?;
-    Ok(DomainGetEmulatorPinInfoReply { cpumaps: allowed(domain, map_len), count: 1 })
+    Ok(DomainGetEmulatorPinInfoReply { cpumaps: allowed(domain.cpus_of_emulator(), map_len), count: 1 })
 }
 
-/// Definitions with I/O threads are refused, so there are none.
+/// The threads for disks, and where they may run.
 pub(super) fn iothreads(
     context: &Context,
     call: DomainGetIothreadInfo,
 ) -> Result<DomainGetIothreadInfoReply, Error> {
     accept_flags(call.flags, AffectFlags::ALL.bits(), "qemuDomainGetIOThreadInfo")?;
     let view = context.view(&call.domain)?;
-    definition(&view, AffectFlags::from_bits(call.flags))?;
-    Ok(DomainGetIothreadInfoReply { info: Vec::new(), count: 0 })
+    let domain = definition(&view, AffectFlags::from_bits(call.flags))?;
+    let map_len = cpus_here().div_ceil(8);
+    let numbers = domain.iothread_numbers().into_iter();
+    let info: Vec<_> = numbers
+        .map(|number| DomainIothreadInfo {
+            iothread_id: number,
+            cpumap: allowed(domain.cpus_of_iothread(number), map_len as usize),
+        })
+        .collect();
+    let count = u32::try_from(info.len()).unwrap_or(u32::MAX);
+    Ok(DomainGetIothreadInfoReply { info, count })
 }
 
 /// How many maps of how many bytes a client has room for.
@@ -138,13 +150,18 @@ fn check_maps(what: &str, maps: i32, map_len: i32) -> Result<(usize, usize), Err
     Ok((number, len))
 }
 
-/// The host's processors that a domain may use, as a map of exactly `len` bytes.
-fn allowed(domain: &Domain, len: usize) -> Vec<u8> {
-    let count = Machine::here().cpus("present").last().map_or(1, |last| last + 1);
-    let is_allowed = |cpu: &u32| domain.vcpus.cpuset.as_ref().is_none_or(|set| set.contains(*cpu));
+/// The host's processors out of a set, or all, as a map of exactly `len` bytes.
+fn allowed(cpus: Option<&CpuSet>, len: usize) -> Vec<u8> {
+    let count = cpus_here();
+    let is_allowed = |cpu: &u32| cpus.is_none_or(|set| set.contains(*cpu));
     let mut map = cpu_map(&(0..count).filter(is_allowed).collect(), count);
     map.resize(len, 0);
     map
+}
+
+/// How many processors the host has.
+fn cpus_here() -> u32 {
+    Machine::here().cpus("present").last().map_or(1, |last| last + 1)
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! Processors of a domain: how many there are, and how many there can be.
 //!
 //! A processor that is plugged in is a device of its own, `vcpuN`, in one of the places that the machine was started with.
-//! Only such a one can be taken out again, and only when the guest lets it go.
+//! Only such a one could be taken out again, and only if the guest lets it go. The running definition lists each of them, so
+//! that another host plugs in what was plugged in here.
 
-use ferry_qmp::commands::device::DeviceAdd;
-use ferry_qmp::commands::run::{CpuSocket, QueryHotpluggableCpus};
+use ferry_domxml::cpu::{EachVcpu, Vcpu};
+use ferry_domxml::{Domain, Rest, YesNo};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
-use serde_json::{Map, Value};
 
 use super::Driver;
 use super::change::{Affected, check};
+use crate::perform::vcpus;
 use crate::refuse;
 
 impl Driver {
@@ -31,33 +32,38 @@ impl Driver {
             set_current(config, count);
         }
         if let Some(mut live) = live {
-            self.plug_vcpus(live.vcpus.current(), count).await?;
+            let plugged = self.plug_vcpus(live.vcpus.current(), count).await?;
+            list_plugged(&mut live, &plugged);
             set_current(&mut live, count);
+            let guest = self.running()?;
+            let pid = guest.process.identity().pid;
+            vcpus::pin(&guest.monitor, &live, pid).await.map_err(refuse::not_pinned)?;
             self.replace_live(live).await?;
         }
         self.keep_changed(None, config).await
     }
 
-    async fn plug_vcpus(&mut self, present: u32, wanted: u32) -> Result<(), Error> {
+    /// Plugs in what is missing and tells the numbers.
+    async fn plug_vcpus(&mut self, present: u32, wanted: u32) -> Result<Vec<u32>, Error> {
         if wanted < present {
             let text = "taking processors out of a running guest is not supported";
             return Err(Error::of(ErrorCode::OPERATION_UNSUPPORTED, Origin::QEMU, text));
         }
         let missing = usize::try_from(wanted - present).unwrap_or(usize::MAX);
         if missing == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let monitor = self.running()?.monitor.clone();
-        let places = monitor.execute(&QueryHotpluggableCpus).await.map_err(refuse::monitor)?;
-        let free = free_places(places);
+        let mut free = vcpus::free(&monitor).await.map_err(refuse::monitor)?;
         if free.len() < missing {
             let text = "failed to find appropriate hotpluggable vcpus to reach the desired target vcpu count";
             return Err(Error::of(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, text));
         }
-        for (number, place) in free.into_iter().take(missing) {
-            monitor.execute(&device(number, &place)?).await.map_err(refuse::monitor)?;
+        free.truncate(missing);
+        for place in &free {
+            vcpus::plug(&monitor, place).await.map_err(refuse::monitor)?;
         }
-        Ok(())
+        Ok(free.into_iter().map(|place| place.number).collect())
     }
 
     /// How many processors there can be from the next start on.
@@ -79,52 +85,68 @@ impl Driver {
         }
         let current = config.vcpus.current().min(count);
         config.vcpus.max = count;
+        config.each_vcpu = None;
         set_current(&mut config, current);
         check(&config)?;
         self.keep(config).await
     }
 }
 
-fn set_current(domain: &mut ferry_domxml::Domain, count: u32) {
+fn set_current(domain: &mut Domain, count: u32) {
+    let before = domain.vcpus.current();
     domain.vcpus.current = (count != domain.vcpus.max).then_some(count);
-}
-
-/// Free places with the numbers of the processors that belong there, lowest first. QEMU lists them from the last to the
-/// first.
-fn free_places(places: Vec<CpuSocket>) -> Vec<(usize, CpuSocket)> {
-    let numbered = places.into_iter().rev().enumerate();
-    numbered.filter(|(_, place)| place.qom_path.is_none() && place.vcpus_count == 1).collect()
-}
-
-fn device(number: usize, place: &CpuSocket) -> Result<DeviceAdd, Error> {
-    let unreadable = || refuse::internal("QEMU's places for processors are not understood");
-    let mut properties = Map::new();
-    properties.insert("driver".to_owned(), Value::from(place.kind.as_str()));
-    properties.insert("id".to_owned(), Value::from(format!("vcpu{number}")));
-    match serde_json::to_value(place.props).map_err(|_| unreadable())? {
-        Value::Object(place) => properties.extend(place),
-        _ => return Err(unreadable()),
+    // A list in a kept definition would say something else.
+    let present = |each: &EachVcpu| each.vcpus.iter().filter(|vcpu| vcpu.enabled.is_yes()).count();
+    let agrees = domain.each_vcpu.as_ref().is_none_or(|each| present(each) == count as usize);
+    if count != before && !agrees {
+        domain.each_vcpu = None;
     }
-    Ok(DeviceAdd(properties))
+}
+
+/// Lists the processors of a running guest, `plugged` among them, in the order in which they came.
+fn list_plugged(live: &mut Domain, plugged: &[u32]) {
+    if plugged.is_empty() {
+        return;
+    }
+    let (current, max) = (live.vcpus.current(), live.vcpus.max);
+    let each = live.each_vcpu.get_or_insert_with(|| EachVcpu {
+        vcpus: (0..max)
+            .map(|id| Vcpu {
+                id,
+                enabled: YesNo::from(id < current),
+                hotpluggable: Some(YesNo::from(id >= current)),
+                order: (id < current).then_some(id + 1),
+                rest: Rest::default(),
+            })
+            .collect(),
+        rest: Rest::default(),
+    });
+    let mut order = each.vcpus.iter().filter_map(|vcpu| vcpu.order).max().unwrap_or(0);
+    for number in plugged {
+        if let Some(vcpu) = each.vcpus.iter_mut().find(|vcpu| vcpu.id == *number) {
+            order += 1;
+            (vcpu.enabled, vcpu.hotpluggable, vcpu.order) = (YesNo::Yes, Some(YesNo::Yes), Some(order));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn a_free_place_has_the_number_of_its_processor() {
-        let places = json!([
-            {"props": {"core-id": 0, "thread-id": 0, "socket-id": 2}, "vcpus-count": 1, "type": "qemu64-x86_64-cpu"},
-            {"props": {"core-id": 0, "thread-id": 0, "socket-id": 1}, "vcpus-count": 1, "type": "qemu64-x86_64-cpu"},
-            {"props": {"core-id": 0, "thread-id": 0, "socket-id": 0}, "vcpus-count": 1, "qom-path": "/machine/unattached/device[0]",
-             "type": "qemu64-x86_64-cpu"}
-        ]);
-        let free = free_places(serde_json::from_value(places).unwrap());
-        assert_eq!(free.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
-        let (number, place) = &free[0];
-        let expected = json!({"driver": "qemu64-x86_64-cpu", "id": "vcpu1", "socket-id": 1, "core-id": 0, "thread-id": 0});
-        assert_eq!(serde_json::to_value(device(*number, place).unwrap()).unwrap(), expected);
+    fn what_was_plugged_in_is_listed() {
+        let text = "<domain type='qemu'><name>a</name><memory>9</memory><vcpu current='1'>4</vcpu><os><type>hvm</type></os></domain>";
+        let mut live = Domain::parse(text).unwrap();
+        list_plugged(&mut live, &[1]);
+        set_current(&mut live, 2);
+        list_plugged(&mut live, &[2]);
+        set_current(&mut live, 3);
+        assert_eq!(live.plugged_vcpus(), [1, 2]);
+        let orders: Vec<_> = live.each_vcpu.as_ref().unwrap().vcpus.iter().map(|vcpu| vcpu.order).collect();
+        assert_eq!(orders, [Some(1), Some(2), Some(3), None]);
+        // The kept definition with another number than its list.
+        set_current(&mut live, 4);
+        assert_eq!((live.each_vcpu, live.vcpus.current), (None, None));
     }
 }

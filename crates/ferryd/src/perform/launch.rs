@@ -34,7 +34,7 @@ use super::seal::{self, MasterKey};
 use super::tpm::{self, Swtpm};
 use super::virtiofs::{self, Servers};
 use super::words::Words;
-use super::{firmware, images, memory, settings, vnc};
+use super::{firmware, images, memory, settings, vcpus, vnc};
 use crate::host::Host;
 use crate::process::Process;
 use crate::{refuse, sys};
@@ -463,6 +463,9 @@ fn spawn(
     let log_path = host.layout.logs.join(format!("{}.log", domain.name));
     let mut log = File::options().create(true).append(true).open(&log_path)?;
     writeln!(log, "{}", refuse::shell_like(line))?;
+    if domain.qemu_command_line.is_some() {
+        tracing::warn!(domain = %domain.name, "tainted: custom-argv");
+    }
     let log_start = log.seek(SeekFrom::End(0))?;
     let (program, arguments) =
         line.argv.split_first().ok_or_else(|| io::Error::other("an empty command line"))?;
@@ -515,17 +518,22 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
             let chardevs = monitor.execute(&QueryChardev).await?;
             fill_in_terminals(&mut domain, &chardevs);
         }
+        vcpus::plug_all(&monitor, &domain).await?;
         settings::apply(&monitor, &domain).await?;
         memory::learn(&monitor, &mut domain).await
     };
-    if let Err(error) = introduced.await {
+    let mut outcome = introduced.await.map_err(refuse::monitor);
+    if outcome.is_ok() {
+        outcome = vcpus::pin(&monitor, &domain, process.identity().pid).await.map_err(refuse::not_pinned);
+    }
+    if let Err(error) = outcome {
         process.kill();
         process.exited().await;
         if let Some(swtpm) = &mut swtpm {
             swtpm.end().await;
         }
         run_dir.remove();
-        return Err(refuse::monitor(error));
+        return Err(error);
     }
     Ok(Launched {
         domain,

@@ -17,6 +17,7 @@ pub(crate) mod settings;
 pub(crate) mod storage;
 pub(crate) mod throttle;
 pub(crate) mod tpm;
+pub(crate) mod vcpus;
 pub(crate) mod virtiofs;
 pub(crate) mod vnc;
 pub(crate) mod words;

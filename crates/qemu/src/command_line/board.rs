@@ -164,8 +164,11 @@ impl Builder<'_> {
     fn smp(&mut self) {
         let vcpus = &self.domain.vcpus;
         let topology = self.domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
-        let hotplug = (vcpus.current() < vcpus.max).then_some(vcpus.max);
-        let option = KeyValue::new(&vcpus.current().to_string()).with_some("maxcpus", hotplug);
+        // Those that were plugged in are plugged in again, so that they can be taken out.
+        let plugged = u32::try_from(self.domain.plugged_vcpus().len()).unwrap_or(0);
+        let own = vcpus.current().saturating_sub(plugged).max(1);
+        let hotplug = (own < vcpus.max).then_some(vcpus.max);
+        let option = KeyValue::new(&own.to_string()).with_some("maxcpus", hotplug);
         let option = match topology {
             None => option.with("sockets", vcpus.max).with("cores", 1).with("threads", 1),
             Some(topology) => option

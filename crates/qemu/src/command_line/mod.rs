@@ -244,6 +244,7 @@ pub fn command_line(
     line.vsock()?;
     line.pstore()?;
     line.crash_dump();
+    line.words_of_the_user();
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     line.option("-msg", "timestamp=on");
     Ok(line.out)
@@ -289,6 +290,17 @@ impl Builder<'_> {
 
     fn device(&mut self, props: &Props) {
         self.option("-device", props);
+    }
+
+    /// What the definition says in QEMU's own words. Nobody looks at them.
+    fn words_of_the_user(&mut self) {
+        let Some(own) = &self.domain.qemu_command_line else { return };
+        self.out.argv.extend(own.arguments.iter().filter_map(|argument| argument.value.clone()));
+        for variable in &own.variables {
+            if let Some(name) = &variable.name {
+                self.out.env.push((name.clone(), variable.value.clone().unwrap_or_default()));
+            }
+        }
     }
 
     fn monitor(&mut self) {

@@ -7,7 +7,7 @@ use ferry_domxml::chardev::{
     SocketMode,
 };
 use ferry_domxml::clock::{Clock, ClockOffset};
-use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, VcpuPlacement};
+use ferry_domxml::cpu::{Cpu, CpuCheck, CpuFallback, CpuMatch, CpuMode, CpuModel, Vcpu, VcpuPlacement};
 use ferry_domxml::disk::VirtioModel;
 use ferry_domxml::display::{Graphics, Listen, Video, VideoType};
 use ferry_domxml::features::HyperVMode;
@@ -46,6 +46,7 @@ pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
     let current = domain.current_memory.get_or_insert(Size { kib: memory });
     current.kib = current.kib.min(memory);
     domain.vcpus.placement.get_or_insert(VcpuPlacement::Static);
+    each_vcpu(domain);
     if domain.os.boot.is_empty() && !has_boot_order(domain) {
         domain.os.boot.push(BootDevice::Hd);
     }
@@ -63,6 +64,31 @@ pub(super) fn scalars(domain: &mut Domain, capabilities: &Capabilities) {
     domain.on_poweroff.get_or_insert(OnEvent::Destroy);
     domain.on_reboot.get_or_insert(OnEvent::Restart);
     domain.on_crash.get_or_insert(OnCrash::Destroy);
+}
+
+/// A list of processors has every one, those that it does not name unplugged, and says how many there are.
+fn each_vcpu(domain: &mut Domain) {
+    let max = domain.vcpus.max;
+    if domain.each_vcpu.as_ref().is_some_and(|each| each.vcpus.is_empty()) {
+        domain.each_vcpu = None;
+    }
+    let Some(each) = &mut domain.each_vcpu else { return };
+    let named: BTreeSet<u32> = each.vcpus.iter().map(|vcpu| vcpu.id).collect();
+    let absent = |id| Vcpu {
+        id,
+        enabled: YesNo::No,
+        hotpluggable: Some(YesNo::Yes),
+        order: None,
+        rest: Rest::default(),
+    };
+    each.vcpus.extend((0..max).filter(|id| !named.contains(id)).map(absent));
+    each.vcpus.sort_by_key(|vcpu| vcpu.id);
+    for vcpu in &mut each.vcpus {
+        vcpu.hotpluggable.get_or_insert(YesNo::from(!vcpu.enabled.is_yes()));
+    }
+    let present = each.vcpus.iter().filter(|vcpu| vcpu.enabled.is_yes()).count();
+    let present = u32::try_from(present).unwrap_or(max);
+    domain.vcpus.current = (present != max).then_some(present);
 }
 
 /// What the small devices leave open, and the guest's identity as a run of itself.
