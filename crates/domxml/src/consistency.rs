@@ -114,7 +114,8 @@ fn each_vcpu(domain: &Domain) -> Result<(), ParseError> {
 fn boot_order(domain: &Domain) -> Result<(), ParseError> {
     let disks = domain.devices.disks.iter().filter_map(|disk| disk.boot_order);
     let interfaces = domain.devices.interfaces.iter().filter_map(|interface| interface.boot_order);
-    let mut orders: Vec<u32> = disks.chain(interfaces).collect();
+    let redirected = domain.devices.redirdevs.iter().filter_map(|redirdev| redirdev.boot_order);
+    let mut orders: Vec<u32> = disks.chain(interfaces).chain(redirected).collect();
     if !orders.is_empty() && !domain.os.boot.is_empty() {
         return Err(ParseError::Unsupported(
             "per-device boot elements cannot be used together with os/boot elements".to_owned(),

@@ -12,6 +12,7 @@ use crate::interface::Interface;
 use crate::memory_device::MemoryDevice;
 use crate::misc::{MemBalloon, Rng, Watchdog};
 use crate::model::element;
+use crate::redirection::{Hub, RedirDev, RedirFilter};
 use crate::small_devices::{Panic, Pstore, Vsock};
 use crate::sound::Sound;
 use crate::tpm::Tpm;
@@ -48,6 +49,12 @@ element! {
         audios: Vec<Audio> => Child("audio"),
         /// Graphics cards.
         videos: Vec<Video> => Child("video"),
+        /// USB devices that come over a channel.
+        redirdevs: Vec<RedirDev> => Child("redirdev"),
+        /// Which of them may. `None`: all.
+        redirfilter: Option<RedirFilter> => Child("redirfilter"),
+        /// More ports.
+        hubs: Vec<Hub> => Child("hub"),
         /// Watchdogs.
         watchdogs: Vec<Watchdog> => Child("watchdog"),
         /// The balloon. `None`: not said, and the daemon adds one.

@@ -50,6 +50,7 @@ impl Devices {
             forget_terminal(&mut channel.source);
             forget_own_socket(&mut channel.source, channel.target.name.as_deref());
         }
+        self.redirdevs.iter_mut().for_each(|redirdev| forget_terminal(&mut redirdev.source));
         for memory in &mut self.memories {
             memory.target.current = None;
         }
@@ -90,6 +91,8 @@ impl Devices {
         }));
         infos.extend(self.sounds.iter_mut().map(|device| &mut device.info));
         infos.extend(self.videos.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.redirdevs.iter_mut().map(|device| &mut device.info));
+        infos.extend(self.hubs.iter_mut().map(|device| &mut device.info));
         infos.extend(self.watchdogs.iter_mut().map(|device| &mut device.info));
         infos.extend(self.memballoon.iter_mut().map(|device| &mut device.info));
         infos.extend(self.rngs.iter_mut().map(|device| &mut device.info));

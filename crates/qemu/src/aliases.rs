@@ -77,6 +77,8 @@ pub fn assign(domain: &mut Domain) -> Result<(), MachineError> {
             name(&mut memory.info, || format!("{prefix}{slot}"));
         }
     }
+    count(devices.redirdevs.iter_mut().map(|device| &mut device.info).collect(), "redir");
+    count(devices.hubs.iter_mut().map(|device| &mut device.info).collect(), "hub");
     for (model, prefix) in [(MemoryModel::VirtioMem, "virtiomem"), (MemoryModel::VirtioPmem, "virtiopmem")] {
         let of_model = devices.memories.iter_mut().filter(|memory| memory.model == model);
         count(of_model.map(|memory| &mut memory.info).collect(), prefix);

@@ -184,7 +184,7 @@ const TPM_VERSIONS: &[Word] = &[
     ("2.0", "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>", "tpm-tis"),
 ];
 
-const REDIRECTIONS: &[Word] = &[("usb", "<redirdev bus='usb' type='spicevmc'/>", "usb-redir")];
+const REDIRECTIONS: &[Word] = &[("usb", "<redirdev bus='usb' type='pty'/>", "usb-redir")];
 
 const CHANNELS: &[Word] = &[
     ("pty", "<channel type='pty'><target type='virtio' name='a'/></channel>", "virtserialport"),

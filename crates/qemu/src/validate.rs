@@ -226,6 +226,8 @@ fn aliases(domain: &Domain) -> Result<(), ValidateError> {
     infos.extend(devices.sounds.iter().map(|device| &device.info));
     infos.extend(devices.panics.iter().map(|device| &device.info));
     infos.extend(devices.memories.iter().map(|device| &device.info));
+    infos.extend(devices.redirdevs.iter().map(|device| &device.info));
+    infos.extend(devices.hubs.iter().map(|device| &device.info));
     infos.extend(devices.vsock.iter().map(|device| &device.info));
     infos.extend(devices.pstore.iter().map(|device| &device.info));
     let mut seen = BTreeSet::new();
@@ -356,6 +358,8 @@ fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
         needed.push(("memballoon", "virtio-balloon-pci"));
     }
     needed.extend(devices.rngs.iter().map(|_| ("rng", "virtio-rng-pci")));
+    needed.extend(devices.redirdevs.iter().map(|_| ("redirdev", "usb-redir")));
+    needed.extend(devices.hubs.iter().map(|_| ("hub", "usb-hub")));
     needed.extend(devices.memories.iter().map(|memory| ("memory", memory_driver(memory.model))));
     for sound in &devices.sounds {
         needed.push(("sound", sound_driver(sound.model)));

@@ -4,7 +4,7 @@ use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
 use crate::{
     Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
     FileSystem, InputDevice, Interface, MemBalloon, MemoryDevice, Offloads, OnOff, Pstore, Rng, Serial,
-    Sound, Tpm, Video, VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
+    Sound, Tpm, UsbNumber, Video, VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
@@ -92,6 +92,14 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
         same("panic model", quoted(shown(source.model)), quoted(shown(target.model)))?;
         info(&source.info, &target.info)
     })?;
+    lists("domain redirected devices count", &source.redirdevs, &target.redirdevs, |source, target| {
+        same("redirected device bus", source.bus, target.bus)?;
+        info(&source.info, &target.info)
+    })?;
+    same("redirection filter", quoted(filter(source)), quoted(filter(target)))?;
+    lists("domain hub device count", &source.hubs, &target.hubs, |source, target| {
+        info(&source.info, &target.info)
+    })?;
     lists("domain memory device count", &source.memories, &target.memories, |source, target| {
         rows(MEMORY, source, target)?;
         info(&source.info, &target.info)
@@ -123,6 +131,18 @@ const UNMODELLED: &[(&str, &str)] = &[
     ("memory", "domain memory device count"),
     ("tpm", "domain TPM device count"),
 ];
+
+/// The rules for devices that come over a channel, as they are shown.
+fn filter(devices: &Devices) -> String {
+    let rules = devices.redirfilter.iter().flat_map(|filter| &filter.rules);
+    let rules = rules.map(|rule| {
+        let number = |number: &Option<UsbNumber>| shown(number.as_ref().map(|number| number.number));
+        let version = shown(rule.version.as_ref().map(|version| version.digits));
+        let (class, vendor, product) = (number(&rule.class), number(&rule.vendor), number(&rule.product));
+        format!("{class}:{vendor}:{product}:{version}:{}", rule.allow)
+    });
+    rules.collect::<Vec<_>>().join(",")
+}
 
 const DISK: &[Row<Disk>] = &[
     Row { what: "disk device", value: |disk| disk.device.to_string() },

@@ -144,6 +144,7 @@ pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Res
         .iter()
         .map(|serial| &serial.info)
         .chain(devices.channels.iter().map(|channel| &channel.info))
+        .chain(devices.redirdevs.iter().map(|redirdev| &redirdev.info))
         .chain(devices.consoles.iter().map(|console| &console.info));
     for alias in aliases.filter_map(|info| info.alias.clone()) {
         launch.chardevs.insert(alias, unopened.clone());
@@ -385,6 +386,9 @@ impl Making<'_> {
             let alias = channel.info.alias.as_deref();
             self.open_chardev(&mut channel.source, channel.log.as_ref(), alias, target.as_deref())?;
         }
+        for redirdev in &mut devices.redirdevs {
+            self.open_chardev(&mut redirdev.source, None, redirdev.info.alias.as_deref(), None)?;
+        }
         for console in &mut devices.consoles {
             let shown_already = console
                 .target
@@ -508,6 +512,7 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
     let devices = &domain.devices;
     let asks = devices.serials.iter().any(|serial| has_terminal(&serial.source))
         || devices.channels.iter().any(|channel| has_terminal(&channel.source))
+        || devices.redirdevs.iter().any(|redirdev| has_terminal(&redirdev.source))
         || devices.consoles.iter().any(|console| has_terminal(&console.source));
     let introduced = async {
         // No guest has a channel open before it runs.
@@ -582,6 +587,11 @@ fn fill_in_terminals(domain: &mut Domain, chardevs: &[ferry_qmp::commands::devic
     for channel in &mut devices.channels {
         if let Backend::Pty(path) = &mut channel.source.backend {
             *path = path_of(channel.info.alias.as_deref());
+        }
+    }
+    for redirdev in &mut devices.redirdevs {
+        if let Backend::Pty(path) = &mut redirdev.source.backend {
+            *path = path_of(redirdev.info.alias.as_deref());
         }
     }
     for console in &mut devices.consoles {

@@ -5,6 +5,7 @@ use ferry_domxml::chardev::{
     Backend, ChardevSource, ConsoleTargetType, Log, Protocol, Serial, SerialModel, SocketMode,
 };
 use ferry_domxml::controller::ControllerType;
+use ferry_domxml::redirection::{RedirFilter, UsbNumber};
 use ferry_domxml::{OnOff, YesNo};
 
 use super::{Builder, ChardevFds, CommandLineError, Fd, alias, incomplete};
@@ -78,6 +79,34 @@ impl Builder<'_> {
         }
     }
 
+    /// More USB ports.
+    pub(super) fn hubs(&mut self) -> Result<(), CommandLineError> {
+        let domain = self.domain;
+        for hub in &domain.devices.hubs {
+            let props = Props::driver("usb-hub").with("id", alias(&hub.info, "hub")?);
+            let props = self.usb(props, &hub.info, "hub")?;
+            self.device(&props);
+        }
+        Ok(())
+    }
+
+    /// USB devices that come over a channel.
+    pub(super) fn redirections(&mut self) -> Result<(), CommandLineError> {
+        let domain = self.domain;
+        for redirdev in &domain.devices.redirdevs {
+            let name = alias(&redirdev.info, "redirdev")?;
+            self.chardev(&redirdev.source, None, name)?;
+            let props = Props::driver("usb-redir")
+                .with("chardev", format!("char{name}"))
+                .with("id", name)
+                .with_some("filter", domain.devices.redirfilter.as_ref().map(rules))
+                .with_some("bootindex", redirdev.boot_order);
+            let props = self.usb(props, &redirdev.info, "redirdev")?;
+            self.device(&props);
+        }
+        Ok(())
+    }
+
     /// The host's end, under the name `char<alias>`.
     fn chardev(
         &mut self,
@@ -145,6 +174,21 @@ impl Builder<'_> {
         self.option("-add-fd", KeyValue::new("").with("set", set).with("fd", fd).with("opaque", label));
         format!("/dev/fdset/{set}")
     }
+}
+
+/// Rules in the words of usb-redir: class, vendor, product, version, and whether the device may come.
+fn rules(filter: &RedirFilter) -> String {
+    let any = || "-1".to_owned();
+    let rules = filter.rules.iter().map(|rule| {
+        let word = |number: &Option<UsbNumber>| {
+            number.as_ref().map_or_else(any, |number| format!("0x{:04X}", number.number))
+        };
+        let class = rule.class.as_ref().map_or_else(any, |class| format!("0x{:02X}", class.number));
+        let version = rule.version.as_ref().map_or_else(any, |version| format!("0x{:04X}", version.digits));
+        let (vendor, product) = (word(&rule.vendor), word(&rule.product));
+        format!("{class}:{vendor}:{product}:{version}:{}", u8::from(rule.allow.is_yes()))
+    });
+    rules.collect::<Vec<_>>().join("|")
 }
 
 /// A server does not wait for its first client.

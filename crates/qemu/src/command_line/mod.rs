@@ -221,6 +221,7 @@ pub fn command_line(
     line.boot();
     line.controllers()?;
     line.memory_devices()?;
+    line.hubs()?;
     line.disks()?;
     line.file_systems()?;
     line.interfaces()?;
@@ -234,6 +235,7 @@ pub fn command_line(
     line.videos()?;
     line.sounds()?;
     line.watchdogs()?;
+    line.redirections()?;
     if launch.incoming {
         line.option("-incoming", "defer");
     }

@@ -144,7 +144,9 @@ fn threads(domain: &mut Domain) {
 /// Whether a device has a place in the boot order of its own.
 fn has_boot_order(domain: &Domain) -> bool {
     let disks = domain.devices.disks.iter().any(|disk| disk.boot_order.is_some());
-    disks || domain.devices.interfaces.iter().any(|card| card.boot_order.is_some())
+    disks
+        || domain.devices.interfaces.iter().any(|card| card.boot_order.is_some())
+        || domain.devices.redirdevs.iter().any(|redirdev| redirdev.boot_order.is_some())
 }
 
 fn cpu(domain: &mut Domain, capabilities: &Capabilities) {

@@ -155,7 +155,7 @@ pub fn complete(
     implicit::devices(domain, family, capabilities, origin)?;
     implicit::controllers_of_devices(domain, capabilities)?;
     serial_ports::assign(domain)?;
-    usb::assign(domain)?;
+    usb::assign(domain, origin)?;
     pci::assign(domain, family, origin)?;
     mirror_console(domain);
     // Controllers that were added stand where the next reading would put them.

@@ -1,9 +1,9 @@
-//! Ports of USB controllers.
+//! Ports of USB controllers and of hubs.
 //!
-//! Stock makes room with hubs when a bus is full. Hubs are not supported yet, so a full bus is refused here
-//! by name instead of giving the guest another topology than stock's.
+//! A new guest with more devices than ports gets hubs, as many as stock gives it. A device goes to the lowest port of its
+//! controller that is free, then to the hubs there, each before the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ferry_domxml::Domain;
 use ferry_domxml::address::{Address, DeviceInfo, UsbAddress, UsbPort};
@@ -11,10 +11,11 @@ use ferry_domxml::chardev::SerialTargetType;
 use ferry_domxml::controller::{ControllerKind, UsbModel};
 use ferry_domxml::disk::DiskBus;
 use ferry_domxml::input_device::InputBus;
+use ferry_domxml::redirection::Hub;
 
-use super::CompleteError;
+use super::{CompleteError, Origin};
 
-/// Why a device has no port. The first two texts are stock's.
+/// Why a device has no port. The texts are stock's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsbError {
     /// The definition says that there is no USB.
@@ -29,78 +30,155 @@ pub enum UsbError {
         /// Index of the controller.
         bus: u32,
         /// The port.
-        port: u32,
+        port: UsbPort,
     },
-    /// The controller has fewer ports.
+    /// The controller, or the hub, has fewer ports.
     #[error("XML error: requested USB port {port} not present on USB bus {bus}")]
     NoPort {
         /// Index of the controller.
         bus: u32,
         /// The port.
-        port: u32,
+        port: UsbPort,
     },
-    /// A port behind a hub.
-    #[error("unsupported configuration: USB port {0} lies behind a hub, and hubs are not supported")]
-    Hub(UsbPort),
+    /// A port behind a hub that is not there.
+    #[error("XML error: there is no hub at port {at} in USB address bus: {bus} port: {port}")]
+    NoHub {
+        /// Index of the controller.
+        bus: u32,
+        /// The number on the way that has no hub.
+        at: u32,
+        /// The port.
+        port: UsbPort,
+    },
     /// Every port is taken.
-    #[error("unsupported configuration: no free USB port, and hubs are not supported")]
+    #[error("internal error: No free USB ports")]
     Full,
 }
 
-/// Gives every USB device a port: disks, then inputs, then serial ports.
-pub(super) fn assign(domain: &mut Domain) -> Result<(), CompleteError> {
-    let mut devices = devices(domain);
-    if devices.is_empty() {
+/// Ports of a hub.
+const HUB_PORTS: u32 = 8;
+
+/// Hubs in a row, as far as USB allows them.
+const HUBS_DEEP: usize = 3;
+
+/// Gives every USB device a port: hubs, disks, inputs, serial ports, what comes over a channel.
+pub(super) fn assign(domain: &mut Domain, origin: Origin) -> Result<(), CompleteError> {
+    let count = devices(domain).len();
+    if count == 0 {
         return Ok(());
     }
-    let kinds: Vec<&'static str> = devices.iter().map(|(kind, _)| *kind).collect();
-    let mut wanted: Vec<Option<UsbAddress>> = Vec::new();
-    for (_, info) in &mut devices {
-        wanted.push(match &info.address {
+    let Some(buses) = buses(domain) else {
+        let kind = devices(domain).first().map_or("", |(kind, _)| *kind);
+        return Err(UsbError::Disabled(kind).into());
+    };
+    let hubs = u32::try_from(domain.devices.hubs.len()).unwrap_or(u32::MAX);
+    let ports = buses.values().fold(hubs.saturating_mul(HUB_PORTS), |sum, ports| sum.saturating_add(*ports));
+    let wanted = u32::try_from(count).unwrap_or(u32::MAX);
+    // A hub takes one port and brings eight; stock always leaves one.
+    if origin == Origin::Define && wanted > ports {
+        let more = (wanted - ports) / (HUB_PORTS - 1) + 1;
+        domain.devices.hubs.extend((0..more).map(|_| Hub::default()));
+    }
+    let hubs = domain.devices.hubs.len();
+    let wishes: Vec<Option<UsbAddress>> = devices(domain)
+        .into_iter()
+        .map(|(_, info)| match &info.address {
             Some(Address::Usb(usb)) => Some(usb.clone()),
             _ => None,
-        });
-    }
-    drop(devices);
-
-    let buses = match buses(domain) {
-        Some(buses) => buses,
-        None => return Err(UsbError::Disabled(kinds[0]).into()),
-    };
-    let given = places(&buses, &wanted)?;
-    for ((_, info), (bus, port)) in self::devices(domain).into_iter().zip(given) {
-        info.address = Some(Address::Usb(UsbAddress { bus, port: Some(UsbPort(vec![port])) }));
+        })
+        .collect();
+    let given = places(&buses, hubs, &wishes)?;
+    for ((_, info), address) in devices(domain).into_iter().zip(given) {
+        info.address = Some(Address::Usb(address));
     }
     Ok(())
 }
 
-/// A place for each wish: those that name a port first.
-fn places(buses: &BTreeMap<u32, u32>, wanted: &[Option<UsbAddress>]) -> Result<Vec<(u32, u32)>, UsbError> {
-    let mut taken = BTreeSet::new();
-    let mut given = vec![None; wanted.len()];
-    for (place, usb) in given.iter_mut().zip(wanted) {
-        let Some(UsbAddress { bus, port: Some(path) }) = usb else { continue };
-        let ports = *buses.get(bus).ok_or(UsbError::NoBus(*bus))?;
-        let port = match path.0.as_slice() {
-            [port] => *port,
-            _ => return Err(UsbError::Hub(path.clone())),
-        };
-        if port == 0 || port > ports {
-            return Err(UsbError::NoPort { bus: *bus, port });
-        }
-        if !taken.insert((*bus, port)) {
-            return Err(UsbError::Taken { bus: *bus, port });
-        }
-        *place = Some((*bus, port));
+/// What is plugged into a port.
+enum Plugged {
+    Device,
+    Hub(Ports),
+}
+
+/// The ports of a controller or a hub.
+struct Ports {
+    count: u32,
+    plugged: BTreeMap<u32, Plugged>,
+}
+
+impl Ports {
+    fn new(count: u32) -> Self {
+        Self { count, plugged: BTreeMap::new() }
     }
-    for (place, usb) in given.iter_mut().zip(wanted).filter(|(place, _)| place.is_none()) {
+
+    /// Takes a port that is named.
+    fn take(&mut self, bus: u32, port: &UsbPort, is_hub: bool) -> Result<(), UsbError> {
+        let mut ports = self;
+        let Some((last, way)) = port.0.split_last() else { return Err(no_port(bus, port)) };
+        for step in way {
+            ports = match ports.plugged.get_mut(step) {
+                Some(Plugged::Hub(below)) => below,
+                _ => return Err(UsbError::NoHub { bus, at: *step, port: port.clone() }),
+            };
+        }
+        if *last == 0 || *last > ports.count {
+            return Err(no_port(bus, port));
+        }
+        let plugged = if is_hub { Plugged::Hub(Ports::new(HUB_PORTS)) } else { Plugged::Device };
+        match ports.plugged.insert(*last, plugged) {
+            Some(_) => Err(UsbError::Taken { bus, port: port.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The first port that is free, here or behind the hubs.
+    fn free(&self, deep: usize) -> Option<Vec<u32>> {
+        if let Some(port) = (1..=self.count).find(|port| !self.plugged.contains_key(port)) {
+            return Some(vec![port]);
+        }
+        if deep == 0 {
+            return None;
+        }
+        self.plugged.iter().find_map(|(port, plugged)| match plugged {
+            Plugged::Hub(below) => below.free(deep - 1).map(|mut way| {
+                way.insert(0, *port);
+                way
+            }),
+            Plugged::Device => None,
+        })
+    }
+}
+
+fn no_port(bus: u32, port: &UsbPort) -> UsbError {
+    UsbError::NoPort { bus, port: port.clone() }
+}
+
+/// A place for each wish, those that name a port first. The first `hubs` of them are hubs.
+fn places(
+    buses: &BTreeMap<u32, u32>,
+    hubs: usize,
+    wishes: &[Option<UsbAddress>],
+) -> Result<Vec<UsbAddress>, UsbError> {
+    let mut buses: BTreeMap<u32, Ports> =
+        buses.iter().map(|(bus, ports)| (*bus, Ports::new(*ports))).collect();
+    let mut given: Vec<Option<UsbAddress>> = vec![None; wishes.len()];
+    for (at, wish) in wishes.iter().enumerate() {
+        let Some(UsbAddress { bus, port: Some(port) }) = wish else { continue };
+        buses.get_mut(bus).ok_or(UsbError::NoBus(*bus))?.take(*bus, port, at < hubs)?;
+        given[at] = wish.clone();
+    }
+    for (at, wish) in wishes.iter().enumerate() {
+        if given[at].is_some() {
+            continue;
+        }
         // A device that names a bus alone stays on it.
-        let named = usb.as_ref().map(|usb| usb.bus);
-        let candidates = buses.iter().filter(|(bus, _)| named.is_none_or(|named| named == **bus));
-        let mut free = candidates.flat_map(|(bus, ports)| (1..=*ports).map(|port| (*bus, port)));
-        let found = free.find(|place| !taken.contains(place)).ok_or(UsbError::Full)?;
-        taken.insert(found);
-        *place = Some(found);
+        let named = wish.as_ref().map(|usb| usb.bus);
+        let mut candidates = buses.iter_mut().filter(|(bus, _)| named.is_none_or(|named| named == **bus));
+        let found = candidates.find_map(|(bus, ports)| Some((*bus, ports.free(HUBS_DEEP)?, ports)));
+        let (bus, way, ports) = found.ok_or(UsbError::Full)?;
+        let port = UsbPort(way);
+        ports.take(bus, &port, at < hubs)?;
+        given[at] = Some(UsbAddress { bus, port: Some(port) });
     }
     Ok(given.into_iter().flatten().collect())
 }
@@ -113,9 +191,12 @@ fn devices(domain: &mut Domain) -> Vec<(&'static str, &mut DeviceInfo)> {
     let serials = devices.serials.iter_mut().filter(|serial| {
         serial.target.as_ref().is_some_and(|target| target.kind == Some(SerialTargetType::Usb))
     });
+    let hubs = devices.hubs.iter_mut().map(|hub| ("hub", &mut hub.info));
     let disks = disks.map(|disk| ("disk", &mut disk.info));
     let inputs = inputs.map(|input| ("input", &mut input.info));
-    disks.chain(inputs).chain(serials.map(|serial| ("serial", &mut serial.info))).collect()
+    let serials = serials.map(|serial| ("serial", &mut serial.info));
+    let redirected = devices.redirdevs.iter_mut().map(|redirdev| ("redirdev", &mut redirdev.info));
+    hubs.chain(disks).chain(inputs).chain(serials).chain(redirected).collect()
 }
 
 /// The ports of each bus. `None`: the definition wants no USB.
@@ -140,26 +221,47 @@ fn buses(domain: &Domain) -> Option<BTreeMap<u32, u32>> {
 mod tests {
     use super::*;
 
-    fn wish(bus: u32, port: Option<u32>) -> Option<UsbAddress> {
-        Some(UsbAddress { bus, port: port.map(|port| UsbPort(vec![port])) })
+    fn wish(bus: u32, port: &[u32]) -> Option<UsbAddress> {
+        let port = (!port.is_empty()).then(|| UsbPort(port.to_vec()));
+        Some(UsbAddress { bus, port })
+    }
+
+    fn given(
+        buses: &[(u32, u32)],
+        hubs: usize,
+        wishes: &[Option<UsbAddress>],
+    ) -> Result<Vec<String>, UsbError> {
+        let buses = buses.iter().copied().collect();
+        let given = places(&buses, hubs, wishes)?;
+        Ok(given.into_iter().map(|usb| Address::Usb(usb).to_string()).collect())
     }
 
     #[test]
     fn named_ports_come_first_and_the_rest_fill_up() {
-        let buses = BTreeMap::from([(0, 2), (1, 4)]);
-        let given = places(&buses, &[None, wish(0, Some(1)), wish(1, None), None]).unwrap();
-        assert_eq!(given, [(0, 2), (0, 1), (1, 1), (1, 2)]);
+        let wishes = [None, wish(0, &[1]), wish(1, &[]), None];
+        assert_eq!(given(&[(0, 2), (1, 4)], 0, &wishes).unwrap(), ["0:2", "0:1", "1:1", "1:2"]);
+        let behind = [wish(0, &[1]), wish(0, &[1, 1]), wish(0, &[1, 1, 3]), None, None];
+        assert_eq!(given(&[(0, 2)], 2, &behind).unwrap(), ["0:1", "0:1.1", "0:1.1.3", "0:2", "0:1.2"]);
     }
 
     #[test]
     fn what_cannot_be_placed_is_said() {
-        let buses = BTreeMap::from([(0, 2)]);
-        assert_eq!(places(&buses, &[None, None, None]), Err(UsbError::Full));
-        assert_eq!(places(&buses, &[wish(1, Some(1))]), Err(UsbError::NoBus(1)));
-        assert_eq!(places(&buses, &[wish(0, Some(3))]), Err(UsbError::NoPort { bus: 0, port: 3 }));
-        let twice = [wish(0, Some(1)), wish(0, Some(1))];
-        assert_eq!(places(&buses, &twice), Err(UsbError::Taken { bus: 0, port: 1 }));
-        let nested = [Some(UsbAddress { bus: 0, port: Some(UsbPort(vec![1, 2])) })];
-        assert_eq!(places(&buses, &nested), Err(UsbError::Hub(UsbPort(vec![1, 2]))));
+        let refusal =
+            |hubs, wishes: &[Option<UsbAddress>]| given(&[(0, 2)], hubs, wishes).unwrap_err().to_string();
+        assert_eq!(refusal(0, &[None, None, None]), "internal error: No free USB ports");
+        assert_eq!(refusal(0, &[wish(1, &[1])]), "XML error: Missing USB bus 1");
+        assert_eq!(refusal(0, &[wish(0, &[3])]), "XML error: requested USB port 3 not present on USB bus 0");
+        assert_eq!(
+            refusal(1, &[wish(0, &[1]), wish(0, &[1, 9])]),
+            "XML error: requested USB port 1.9 not present on USB bus 0"
+        );
+        assert_eq!(
+            refusal(0, &[wish(0, &[1]), wish(0, &[1])]),
+            "XML error: Duplicate USB address bus 0 port 1"
+        );
+        assert_eq!(
+            refusal(0, &[wish(0, &[1, 2])]),
+            "XML error: there is no hub at port 1 in USB address bus: 0 port: 1.2"
+        );
     }
 }

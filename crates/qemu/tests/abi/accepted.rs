@@ -151,6 +151,7 @@ fn move_ends(live: &mut Domain, folder: &Path) {
     };
     live.devices.serials.iter_mut().for_each(|device| end(&mut device.source, &mut device.log));
     live.devices.channels.iter_mut().for_each(|device| end(&mut device.source, &mut device.log));
+    live.devices.redirdevs.iter_mut().for_each(|device| end(&mut device.source, &mut None));
     for Graphics::Vnc(vnc) in &mut live.devices.graphics {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         vnc.port = Some(free.into());

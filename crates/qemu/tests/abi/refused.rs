@@ -164,9 +164,9 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "pc",
-        "<input type='tablet' bus='usb'/><input type='tablet' bus='usb'/><input type='tablet' bus='usb'/>",
+        "<input type='tablet' bus='usb'><address type='usb' bus='0' port='1.2'/></input>",
         "",
-        "unsupported configuration: no free USB port, and hubs are not supported",
+        "XML error: there is no hub at port 1 in USB address bus: 0 port: 1.2",
     ),
     (
         "pc",
