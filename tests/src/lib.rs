@@ -15,6 +15,7 @@ pub mod aftermath;
 pub mod bench;
 pub mod calls;
 pub mod copying;
+pub mod doubt;
 pub mod events;
 pub mod faults;
 pub mod wire;

@@ -1,50 +1,27 @@
 //! While nobody can know which host has the guest, nobody starts it: it is shown, and settled by contact alone.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "the helpers of a test fail as the test does"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
 use ferry_store::Store;
 use ferry_testkit::deadline::wait_until;
-use ferry_testkit::ferryd::Options;
 use ferry_testkit::{programs, tree};
-use ferry_tests::aftermath::Asking;
+use ferry_tests::aftermath::Asking as _;
+use ferry_tests::doubt::{self, REASON};
 use ferry_tests::{Pair, SOON};
 
-/// Why it is in doubt, as every place says it.
-const REASON: &str = "the destination has not said whether it started the guest";
-
-fn wait_doubt(pair: &Pair) {
-    let shown = || pair.virsh(0).ok(["dominfo", "vm"]).is_ok_and(|info| info.contains(REASON));
-    wait_until("the doubt to be shown", SOON, shown).expect("dominfo says so");
+/// The guest's own definition, with its UUID, as a file for virsh.
+fn same_again(pair: &Pair) -> String {
+    let xml = pair.lab().shared().join("same.xml");
+    std::fs::write(&xml, pair.virsh(0).ok(["dumpxml", "vm", "--inactive"]).unwrap()).unwrap();
+    xml.display().to_string()
 }
 
 #[test]
 fn a_guest_in_doubt_is_shown_and_left_alone_until_the_hosts_have_spoken() {
-    let tools = Pair::distribution();
-    let options = || Options { fault_points: true, ..Options::default() };
-    let mut pair = Pair::with([&tools, &tools], [options(), options()]).unwrap();
-    if !pair.host(0).is_isolated() {
-        return; // No cable to cut.
-    }
-    let serial = pair.boot_sector("vm").unwrap();
+    let Some((mut pair, serial)) = doubt::hosts().unwrap() else { return };
     pair.virsh(0).ok(["autostart", "vm"]).unwrap();
-    // The very same domain, with its UUID.
-    let xml = pair.lab().shared().join("same.xml");
-    std::fs::write(&xml, pair.virsh(0).ok(["dumpxml", "vm", "--inactive"]).unwrap()).unwrap();
-
-    // The grant is on record, and the network goes before it is told.
-    let hold = pair.daemon(0).arm("telling-granted").unwrap();
-    let uri = pair.uri(1);
-    let client =
-        pair.virsh(0).start(["migrate", "vm", &uri, "--live", "--unsafe", "--p2p"], "migrate").unwrap();
-    hold.wait(SOON).unwrap();
-    pair.host(1).cut().unwrap();
-    drop(hold);
-    wait_doubt(&pair);
+    let xml = same_again(&pair);
+    let client = doubt::fall_into(&pair).unwrap();
 
     for round in
         ["the daemon that saw it", "a daemon that was started since, with the guest to be autostarted"]
@@ -56,7 +33,7 @@ fn a_guest_in_doubt_is_shown_and_left_alone_until_the_hosts_have_spoken() {
         }
         // It is active, so virsh and the daemon say no more than that.
         virsh.refused(&["start", "vm"], "already active");
-        virsh.refused(&["create", xml.to_str().unwrap()], "already active");
+        virsh.refused(&["create", xml.as_str()], "already active");
         let ferry = programs::ferry().unwrap();
         let root = pair.daemon(0).root().display().to_string();
         let said = pair.host(0).run(ferry, ["-c", &root, "list"], SOON).unwrap();
@@ -64,7 +41,7 @@ fn a_guest_in_doubt_is_shown_and_left_alone_until_the_hosts_have_spoken() {
         assert_eq!(pair.daemon(0).qemus().len(), 1, "{round}");
         if round.starts_with("the daemon") {
             pair.daemon_mut(0).kill_and_restart().unwrap();
-            wait_doubt(&pair);
+            doubt::wait_shown(&pair, 0).unwrap();
             assert_ne!(client.wait_end(SOON).unwrap(), "exit code 0");
         }
     }
@@ -87,24 +64,10 @@ fn a_guest_in_doubt_is_shown_and_left_alone_until_the_hosts_have_spoken() {
 /// host, and must not.
 #[test]
 fn a_guest_in_doubt_does_not_start_with_its_host() {
-    let tools = Pair::distribution();
-    let options = || Options { fault_points: true, ..Options::default() };
-    let mut pair = Pair::with([&tools, &tools], [options(), options()]).unwrap();
-    if !pair.host(0).is_isolated() {
-        return; // No cable to cut.
-    }
-    let serial = pair.boot_sector("vm").unwrap();
+    let Some((mut pair, serial)) = doubt::hosts().unwrap() else { return };
     pair.virsh(0).ok(["autostart", "vm"]).unwrap();
-    let xml = pair.lab().shared().join("same.xml");
-    std::fs::write(&xml, pair.virsh(0).ok(["dumpxml", "vm", "--inactive"]).unwrap()).unwrap();
-    let hold = pair.daemon(0).arm("telling-granted").unwrap();
-    let uri = pair.uri(1);
-    let _client =
-        pair.virsh(0).start(["migrate", "vm", &uri, "--live", "--unsafe", "--p2p"], "migrate").unwrap();
-    hold.wait(SOON).unwrap();
-    pair.host(1).cut().unwrap();
-    drop(hold);
-    wait_doubt(&pair);
+    let xml = same_again(&pair);
+    let _client = doubt::fall_into(&pair).unwrap();
     // As a power cut leaves it.
     pair.daemon(0).kill().unwrap();
     let [qemu] = pair.daemon(0).qemus()[..] else { panic!("one QEMU on the source") };
@@ -115,15 +78,13 @@ fn a_guest_in_doubt_does_not_start_with_its_host() {
     let refused = "could not be started with the host";
     wait_until("the start to be refused", SOON, || pair.daemon(0).log_tail(40).contains(refused)).unwrap();
     for round in ["handed over", "in doubt"] {
-        for words in
-            [&["start", "vm"][..], &["start", "vm", "--force-boot"], &["create", xml.to_str().unwrap()]]
-        {
+        for words in [&["start", "vm"][..], &["start", "vm", "--force-boot"], &["create", xml.as_str()]] {
             let said = pair.virsh(0).fails(words.iter().copied()).unwrap();
             assert!(said.contains("handed over") || said.contains(REASON), "{round}: {words:?}: {said}");
         }
         assert!(pair.daemon(0).qemus().is_empty(), "{round}");
         if round == "handed over" {
-            wait_doubt(&pair);
+            doubt::wait_shown(&pair, 0).unwrap();
         }
     }
     pair.host(1).heal().unwrap();

@@ -17,6 +17,7 @@ use ferry_testkit::serial::Serial;
 use ferry_testkit::virsh::Virsh;
 use ferry_tests::aftermath::Asking as _;
 use ferry_tests::calls::Client;
+use ferry_tests::doubt;
 use ferry_tests::wire::Wire;
 use ferry_tests::{Pair, SOON};
 use uuid::Uuid;
@@ -122,13 +123,7 @@ fn host_uuid(pair: &Pair, number: usize) -> Uuid {
 
 #[test]
 fn words_of_strangers_and_of_an_earlier_migration_settle_nothing() {
-    let tools = Pair::distribution();
-    let options = || Options { fault_points: true, ..Options::default() };
-    let pair = Pair::with([&tools, &tools], [options(), options()]).unwrap();
-    if !pair.host(0).is_isolated() {
-        return; // No cable to cut.
-    }
-    let serial = pair.boot_sector("vm").unwrap();
+    let Some((pair, serial)) = doubt::hosts().unwrap() else { return };
     let there = host_uuid(&pair, 1);
 
     // One migration that was called off, of which somebody has kept the names.
@@ -141,17 +136,7 @@ fn words_of_strangers_and_of_an_earlier_migration_settle_nothing() {
     let earlier = names(&begun);
 
     // And one that is in doubt: granted, and the destination cannot be asked.
-    let hold = pair.daemon(0).arm("telling-granted").unwrap();
-    let uri = pair.uri(1);
-    let _client =
-        pair.virsh(0).start(["migrate", "vm", &uri, "--live", "--unsafe", "--p2p"], "migrate").unwrap();
-    hold.wait(SOON).unwrap();
-    pair.host(1).cut().unwrap();
-    drop(hold);
-    wait_until("the doubt", SOON, || {
-        pair.virsh(0).ok(["dominfo", "vm"]).is_ok_and(|info| info.contains("has not said"))
-    })
-    .unwrap();
+    let _client = doubt::fall_into(&pair).unwrap();
     let log = pair.daemon(0).log_tail(200);
     let (_, last) = log.rsplit_once("leaving domain=").unwrap();
     let (_, id) = last.split_once("migration=").unwrap();
@@ -173,7 +158,7 @@ fn words_of_strangers_and_of_an_earlier_migration_settle_nothing() {
             assert!(answer.cookie.0.is_empty(), "{whose}: {word}");
         }
         assert_eq!(pair.virsh(0).reason("vm"), "paused (migrating)", "{whose}");
-        assert!(pair.virsh(0).ok(["dominfo", "vm"]).unwrap().contains("has not said"), "{whose}");
+        assert!(pair.virsh(0).ok(["dominfo", "vm"]).unwrap().contains(doubt::REASON), "{whose}");
     }
     pair.host(1).heal().unwrap();
     pair.moved(0, "vm", "running (migrated)", &serial);
@@ -206,12 +191,9 @@ fn hosts_that_cannot_ask_each_other_say_that_nothing_is_proven() {
     serial.wait_beats_on(pair.ear(0), 50, SOON).unwrap();
     drop(client);
     pair.virsh(1).until_reason("vm", "paused (migrating)");
-    wait_until("the doubt", SOON, || {
-        pair.virsh(1).ok(["dominfo", "vm"]).is_ok_and(|info| info.contains("has not said"))
-    })
-    .unwrap();
+    doubt::wait_shown(&pair, 1).unwrap();
     let virsh = pair.virsh(1);
-    virsh.refused(&["resume", "vm"], "has not said");
+    virsh.refused(&["resume", "vm"], doubt::REASON);
 
     // A guest that comes from where this one went, in a later migration, proves that it ran there. One of before does not.
     let mut client = Client::new(&pair, 0);
