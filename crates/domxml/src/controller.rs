@@ -129,6 +129,8 @@ values! {
         Piix3Uhci = "piix3-uhci",
         /// PIIX4 UHCI
         Piix4Uhci = "piix4-uhci",
+        /// OHCI
+        PciOhci = "pci-ohci",
         /// EHCI
         Ehci = "ehci",
         /// ICH9 EHCI, the master of a set

@@ -9,8 +9,8 @@ use std::fmt;
 use crate::model::{Output, Piece};
 use crate::reader::shorten;
 use crate::{
-    BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, PlaceMode, SmbiosMode, Source, Tray,
-    VcpuPlacement, YesNo,
+    BackingStore, Disk, Domain, Element, FormatOptions, Location, Node, PciModel, PlaceMode, SmbiosMode,
+    Source, Tray, VcpuPlacement, YesNo,
 };
 
 /// What stands in the way. On the wire: code 67, `unsupported configuration: …`.
@@ -209,9 +209,10 @@ fn check_modelled(domain: &Domain) -> Result<(), Unsupported> {
         }
     }
     for (index, controller) in domain.devices.controllers.iter().enumerate() {
-        if controller.pcihole64.is_some() {
+        let is_root = matches!(controller.pci_model(), Some(PciModel::PciRoot | PciModel::PcieRoot));
+        if controller.pcihole64.is_some() && !is_root {
             let path = format!("devices/controller[{}]/pcihole64", index + 1);
-            return refuse(path, "the size of the guest's 64-bit PCI window cannot be set");
+            return refuse(path, "only the root of the PCI buses has a 64-bit window");
         }
     }
     Ok(())

@@ -455,6 +455,11 @@ const DEVICES: &[(&str, u32, &str)] = &[
         27,
         "XML error: Invalid value for attribute 'queues' in element 'driver': 'x'.",
     ),
+    (
+        "<controller type='pci' index='1' model='pcie-root-port'><pcihole64 unit='GiB'>1</pcihole64></controller>",
+        67,
+        "unsupported configuration: element 'devices/controller[1]/pcihole64': only the root of the PCI buses has a 64-bit window",
+    ),
 ];
 
 /// What stands beside the devices of a guest whose disk passes through group `a`.

@@ -291,6 +291,7 @@ fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
             ControllerKind::Usb(Some(model)) => match model {
                 UsbModel::Piix3Uhci => "piix3-usb-uhci",
                 UsbModel::Piix4Uhci => "piix4-usb-uhci",
+                UsbModel::PciOhci => "pci-ohci",
                 UsbModel::Ehci => "usb-ehci",
                 UsbModel::Ich9Ehci1 => "ich9-usb-ehci1",
                 UsbModel::Ich9Uhci1 => "ich9-usb-uhci1",

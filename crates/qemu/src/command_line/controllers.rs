@@ -24,6 +24,14 @@ const ORDER: [ControllerType; 5] = [
 impl Builder<'_> {
     pub(super) fn controllers(&mut self) -> Result<(), CommandLineError> {
         let all = &self.domain.devices.controllers;
+        let bridge = match self.family {
+            Family::Pc => "i440FX-pcihost",
+            Family::Q35 => "q35-pcihost",
+        };
+        // Only the root has one.
+        for size in all.iter().filter_map(|controller| controller.pcihole64) {
+            self.option("-global", format!("{bridge}.pci-hole64-size={}K", size.kib));
+        }
         for kind in ORDER {
             for controller in all.iter().filter(|controller| controller.kind.controller_type() == kind) {
                 if let Some(props) = self.controller_props(controller)? {
@@ -66,6 +74,7 @@ impl Builder<'_> {
         let driver = match model.ok_or_else(|| incomplete("USB controller", "model"))? {
             UsbModel::Piix3Uhci => "piix3-usb-uhci",
             UsbModel::Piix4Uhci => "piix4-usb-uhci",
+            UsbModel::PciOhci => "pci-ohci",
             UsbModel::Ehci => "usb-ehci",
             UsbModel::NecXhci => "nec-usb-xhci",
             UsbModel::QemuXhci => "qemu-xhci",

@@ -207,6 +207,7 @@ fn buses(domain: &Domain) -> Option<BTreeMap<u32, u32>> {
         let ports = match model {
             UsbModel::None => return None,
             UsbModel::Piix3Uhci | UsbModel::Piix4Uhci => 2,
+            UsbModel::PciOhci => 3,
             UsbModel::Ehci | UsbModel::Ich9Ehci1 => 6,
             UsbModel::NecXhci | UsbModel::QemuXhci => controller.ports.unwrap_or(4).min(15),
             // Companions serve ports of their master.
