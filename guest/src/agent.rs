@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use rustix::system::RebootCommand;
 use rustix::time::{ClockId, Timespec, clock_settime};
 use serde_json::{Value, json};
 
@@ -66,6 +67,9 @@ fn serve(mut port: File) -> io::Result<()> {
             if let Some(answer) = agent.hear(&line) {
                 port.write_all(&answer)?;
             }
+            if let Some(end) = agent.end.take() {
+                crate::power(end);
+            }
         }
     }
 }
@@ -77,6 +81,8 @@ struct Agent {
     /// As it was sent; [`FERRY_PASSWORD`] shows it.
     password: Value,
     keys: Vec<String>,
+    /// The guest is to end so.
+    end: Option<RebootCommand>,
 }
 
 /// A command of this agent alone: what the last password was, so that a test can see what arrived.
@@ -101,6 +107,14 @@ impl Agent {
         let mut answer = Vec::new();
         if name == "guest-sync-delimited" {
             answer.push(DELIMITER);
+        }
+        if name == "guest-shutdown" {
+            // Nobody lives to answer.
+            self.end = Some(match command["arguments"]["mode"].as_str() {
+                Some("reboot") => RebootCommand::Restart,
+                _ => RebootCommand::PowerOff,
+            });
+            return None;
         }
         let outcome = match self.obey(name, &command["arguments"]) {
             Ok(value) => json!({ "return": value }),
@@ -286,6 +300,13 @@ mod tests {
         assert_eq!(hear(&mut agent, b"{\"execute\":\"guest-fsfreeze-thaw\"}\n"), "{\"return\":1}\n");
         assert!(hear(&mut agent, b"{\"execute\":\"guest-exec\"}\n").contains("CommandNotFound"));
         assert!(hear(&mut agent, b"nonsense\n").contains("CommandNotFound"));
+    }
+
+    #[test]
+    fn an_end_is_not_answered() {
+        let mut agent = Agent::default();
+        assert_eq!(agent.hear(br#"{"execute":"guest-shutdown","arguments":{"mode":"reboot"}}"#), None);
+        assert!(matches!(agent.end, Some(RebootCommand::Restart)));
     }
 
     #[test]

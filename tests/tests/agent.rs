@@ -7,12 +7,14 @@ use std::fs;
 use ferry_testkit::deadline::wait_until;
 use ferry_testkit::virsh::Virsh;
 use ferry_tests::bench::Bench;
+use ferry_tests::events::Events;
 use ferry_tests::{BOOT, Pair, SOON};
 
 /// Waits until the agent has its channel open.
 fn connected(virsh: &Virsh) {
-    let state = ["dumpxml", "vm", "--xpath", "//channel/target[@state='connected']"];
-    wait_until("the agent's channel", SOON, || virsh.run(state).is_ok_and(|found| found.success())).unwrap();
+    let state = ["dumpxml", "vm", "--xpath", "//channel/target/@state"];
+    let is_open = || virsh.run(state).is_ok_and(|found| found.stdout.contains("\"connected\""));
+    wait_until("the agent's channel", BOOT, is_open).unwrap();
 }
 
 #[test]
@@ -48,6 +50,20 @@ fn a_guest_without_an_agent_says_so() {
     let virsh = pair.virsh(0);
     let refused = virsh.fails(["domtime", "vm"]).unwrap();
     assert!(refused.contains("QEMU guest agent is not configured"), "{refused}");
+}
+
+#[test]
+fn an_agent_switches_its_guest_off_and_on_again() {
+    let bench = Bench::linux();
+    connected(&bench.virsh());
+    let events = Events::on(&bench.pair, 0).unwrap();
+    // Returns once the agent has gone; it is there again when the guest is.
+    bench.ok(&["reboot", "vm", "--mode", "agent"]);
+    connected(&bench.virsh());
+    assert!(!events.named("reboot", "vm").is_empty(), "{}", events.text());
+    bench.ok(&["shutdown", "vm", "--mode", "agent"]);
+    wait_until("the end", SOON, || bench.virsh().state("vm").is_ok_and(|state| state == "shut off")).unwrap();
+    bench.refused(&["shutdown", "vm", "--mode", "agent"], "domain is not running");
 }
 
 #[test]

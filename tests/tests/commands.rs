@@ -5,9 +5,10 @@
 use std::fs;
 
 use ferry_testkit::deadline::wait_until;
+use ferry_testkit::guest::Work;
 use ferry_tests::bench::Bench;
 use ferry_tests::events::Events;
-use ferry_tests::{BOOT, SOON};
+use ferry_tests::{BOOT, Pair, SOON};
 
 #[test]
 fn statistics_have_the_names_that_clients_pick_them_by() {
@@ -112,6 +113,14 @@ fn memory_and_processors_are_changed_live_and_for_the_next_start() {
     assert_eq!(bench.ok(&["vcpucount", "vm", "--live", "--active"]), "3");
     assert_eq!(bench.stats(&["domstats", "vm", "--vcpu"])["vcpu.2.state"], "1");
     assert_eq!(bench.ok(&["vcpucount", "vm", "--config", "--active"]), "2");
+    bench.ok(&["destroy", "vm"]);
+    // A guest that has more than it is to have gives it back while it boots.
+    bench.ok(&["setmem", "vm", "300M", "--config"]);
+    bench.ok(&["start", "vm"]);
+    wait_until("the balloon", BOOT, || {
+        bench.stats(&["domstats", "vm", "--balloon"])["balloon.current"] == "307200"
+    })
+    .unwrap();
     assert_eq!(bench.stats(&["domstats", "vm", "--balloon"])["balloon.maximum"], "524288");
     // What was plugged in is plugged in on another host too, and can be told from what the machine began with.
     assert_eq!(bench.xml("//vcpus/vcpu[@hotpluggable='yes'][@enabled='yes']/@id"), "2");
@@ -215,6 +224,19 @@ fn keys_a_picture_and_the_monitor() {
     assert!(fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
     bench.refused(&["screenshot", "vm", "/dev/null", "--screen", "1"], "no such screen ID");
 
+    let heard =
+        bench.virsh().start(["qemu-monitor-event", "--loop", "--event", "stop", "--no-case"], "heard");
+    let heard = heard.unwrap();
+    let told = || fs::read_to_string(heard.log()).unwrap_or_default();
+    wait_until("what QEMU says", SOON, || {
+        bench.ok(&["suspend", "vm"]);
+        bench.ok(&["resume", "vm"]);
+        told().contains("event STOP at ")
+    })
+    .unwrap();
+    assert!(told().contains("for domain 'vm'") && !told().contains("RESUME"), "{}", told());
+    bench.refused(&["qemu-monitor-event", "--regex", "--event", "ST.*"], "unsupported flags (0x1)");
+
     let status = bench.ok(&["qemu-monitor-command", "vm", r#"{"execute":"query-status"}"#]);
     assert!(status.contains("\"running\"") && status.contains("\"return\""), "{status}");
     assert!(
@@ -312,6 +334,57 @@ fn a_definition_gains_and_loses_devices_without_a_guest() {
     assert!(bench.ok(&["domif-getlink", "vm", "52:54:00:00:00:51"]).ends_with("down"));
     bench.ok(&["domif-setlink", "vm", "52:54:00:00:00:51", "up"]);
     assert!(bench.ok(&["domif-getlink", "vm", "52:54:00:00:00:51"]).ends_with("up"));
+
+    let image = bench.xml("//disk[target/@dev='vda']/source/@file");
+    bench.refused(&["vol-delete", &image], "is in use by domain 'vm'");
+    bench.ok(&["destroy", "vm"]);
+    assert!(bench.ok(&["undefine", "vm", "--storage", "vda"]).contains("removed."));
+    assert!(!fs::exists(&image).unwrap() && fs::exists(&extra).unwrap());
+}
+
+#[test]
+fn limits_that_a_definition_states_are_told() {
+    let bench = Bench::sector();
+    bench.ok(&["destroy", "vm"]);
+    let text = bench.ok(&["dumpxml", "vm"]).replacen(
+        "<vcpu ",
+        "<blkiotune><weight>500</weight></blkiotune><memtune><hard_limit unit='MiB'>512</hard_limit></memtune>\
+         <cputune><shares>2048</shares><quota>-1</quota></cputune><iothreads>2</iothreads><vcpu ",
+        1,
+    );
+    let file = bench.file("limits.xml");
+    fs::write(&file, text).unwrap();
+    bench.ok(&["define", file.to_str().unwrap()]);
+    let says = |words: &[&str], what: &str| {
+        let told: Vec<String> = bench.ok(words).split_whitespace().map(str::to_owned).collect();
+        assert!(told.join(" ").contains(what), "{words:?}: {told:?}");
+    };
+    says(&["blkiotune", "vm"], "weight : 500");
+    says(&["memtune", "vm"], "hard_limit : 524288 soft_limit : unlimited");
+    says(&["schedinfo", "vm"], "cpu_shares : 2048");
+    says(&["schedinfo", "vm"], "vcpu_quota : -1");
+    says(&["iothreadinfo", "vm"], "1 0-");
+    bench.ok(&["start", "vm"]);
+    says(&["iothreadinfo", "vm"], "2 0-");
+    says(&["memtune", "vm", "--config"], "hard_limit : 524288");
+    bench.refused(&["schedinfo", "vm", "--live"], "cgroup CPU controller is not mounted");
+}
+
+#[test]
+fn a_disk_that_fills_up_says_so_once() {
+    let pair = Pair::new(&Pair::distribution()).unwrap();
+    let events = Events::on(&pair, 0).unwrap();
+    let _serial = pair.linux("vm", Work::default()).unwrap();
+    let virsh = pair.virsh(0);
+    virsh.ok(["domblkthreshold", "vm", "vda", "1"]).unwrap();
+    wait_until("the word", SOON, || events.named("block-threshold", "vm").len() == 2).unwrap();
+    let told = events.named("block-threshold", "vm");
+    assert!(
+        told[0].contains("dev: vda(") && told[0].contains("vm.img") && told[1].contains("dev: vda["),
+        "{told:?}"
+    );
+    let refused = virsh.fails(["domblkthreshold", "vm", "vda[7]", "1"]).unwrap();
+    assert!(refused.contains("failed to find disk 'vda[7]'"), "{refused}");
 }
 
 #[test]

@@ -131,6 +131,14 @@ pub(crate) fn size_of(text: &str, unit: Unit) -> Option<u64> {
     bytes.map(|bytes| bytes.div_ceil(1024))
 }
 
+impl Size {
+    /// The amount that an element of a kept part gives; `None` when it gives none.
+    #[must_use]
+    pub fn of(element: &crate::Element) -> Option<Self> {
+        crate::model::read(element).ok()
+    }
+}
+
 impl Model for Size {
     fn read(input: &mut Input<'_>) -> Result<Self, Refusal> {
         let kib = take_kib(input)?;

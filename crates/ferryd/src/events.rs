@@ -11,23 +11,23 @@
 //! lifecycle one is spoken. Any event that exists may be registered for; those without a variant here never
 //! come.
 
+mod notice;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ferry_qmp::Event;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
-use ferry_rpc::proto::{
-    DomainEventCallbackAgentLifecycle, DomainEventCallbackBalloonChange, DomainEventCallbackDeviceAdded,
-    DomainEventCallbackDeviceRemovalFailed, DomainEventCallbackDeviceRemoved, DomainEventCallbackIoError,
-    DomainEventCallbackIoErrorReason, DomainEventCallbackJobCompleted, DomainEventCallbackLifecycle,
-    DomainEventCallbackMetadataChange, DomainEventCallbackMigrationIteration, DomainEventCallbackReboot,
-    DomainEventCallbackRtcChange, DomainEventCallbackTrayChange, DomainEventCallbackTunable,
-    DomainEventLifecycle, DomainEventMemoryDeviceSizeChange, DomainRef,
-};
-use ferry_rpc::server::Session;
+use ferry_rpc::proto::{DomainEventGraphicsAddress, DomainEventGraphicsIdentity, DomainRef};
 use ferry_rpc::typed_param::TypedParam;
-use ferry_rpc::values::{AgentState, EventId, IoErrorAction, LifecycleEvent, MetadataKind};
+use ferry_rpc::values::{
+    EventId, GraphicsPhase, IoErrorAction, LifecycleEvent, MetadataKind, WatchdogAction,
+};
 use uuid::Uuid;
 
 use crate::listen::{Client, Outbound};
+use notice::{Overheard, Told};
+
+pub(crate) use notice::Notice;
 
 /// Registrations that one client may hold.
 const REGISTRATIONS_MAX: usize = 16_384;
@@ -43,6 +43,22 @@ pub(crate) enum DomainEvent {
     RtcChange { offset: i64 },
     /// A disk request failed. `reason` is `enospc`, or empty.
     IoError { path: String, alias: String, action: IoErrorAction, reason: String },
+    /// The guest's watchdog fired; what QEMU did.
+    Watchdog { action: WatchdogAction },
+    /// Somebody came to the guest's screen, or left it.
+    Graphics {
+        phase: GraphicsPhase,
+        local: DomainEventGraphicsAddress,
+        remote: DomainEventGraphicsAddress,
+        auth_scheme: String,
+        subject: Vec<DomainEventGraphicsIdentity>,
+    },
+    /// The guest went to sleep, in memory or on disk.
+    Slept { to_disk: bool },
+    /// The guest woke up.
+    Woke,
+    /// The guest wrote beyond the threshold of a disk or of an image of it (`vda`, `vda[1]`); bytes.
+    BlockThreshold { device: String, path: Option<String>, threshold: u64, excess: u64 },
     /// The guest's memory in KiB, as the balloon has it now.
     BalloonChange { actual_kib: u64 },
     /// A device came. Its alias.
@@ -75,6 +91,12 @@ impl DomainEvent {
             Self::Reboot => &[EventId::REBOOT],
             Self::RtcChange { .. } => &[EventId::RTC_CHANGE],
             Self::IoError { .. } => &[EventId::IO_ERROR, EventId::IO_ERROR_REASON],
+            Self::Watchdog { .. } => &[EventId::WATCHDOG],
+            Self::Graphics { .. } => &[EventId::GRAPHICS],
+            Self::Slept { to_disk: false } => &[EventId::PMSUSPEND],
+            Self::Slept { to_disk: true } => &[EventId::PMSUSPEND_DISK],
+            Self::Woke => &[EventId::PMWAKEUP],
+            Self::BlockThreshold { .. } => &[EventId::BLOCK_THRESHOLD],
             Self::BalloonChange { .. } => &[EventId::BALLOON_CHANGE],
             Self::DeviceAdded { .. } => &[EventId::DEVICE_ADDED],
             Self::DeviceRemoved { .. } => &[EventId::DEVICE_REMOVED],
@@ -101,6 +123,8 @@ struct Table {
     last_callback: i32,
     /// In the order in which they were made.
     registrations: Vec<Registration>,
+    /// Who wants to hear what QEMUs say, in their own words.
+    listeners: Vec<Listener>,
     /// Who wants to hear of what this daemon has none of. Nothing ever happens there.
     idle: Vec<Idle>,
 }
@@ -144,6 +168,36 @@ struct Registration {
     domain: Option<Uuid>,
 }
 
+/// A client that hears QEMUs' own words.
+#[derive(Debug)]
+struct Listener {
+    client: u64,
+    outbound: Outbound,
+    callback: i32,
+    wanted: Wanted,
+}
+
+/// Which of QEMU's events a client wants to hear.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// Only this domain's; `None` for all.
+    pub(crate) domain: Option<Uuid>,
+    /// Only those with this name; `None` for all.
+    pub(crate) name: Option<String>,
+    /// Letters' case does not matter in the name.
+    pub(crate) any_case: bool,
+}
+
+impl Wanted {
+    fn is_met(&self, domain: Uuid, name: &str) -> bool {
+        self.domain.is_none_or(|wanted| wanted == domain)
+            && self.name.as_deref().is_none_or(|wanted| match self.any_case {
+                true => wanted.eq_ignore_ascii_case(name),
+                false => wanted == name,
+            })
+    }
+}
+
 /// How a client registered, and so which message it understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -161,13 +215,64 @@ impl Hub {
             let fits = registration.domain.is_none_or(|uuid| uuid == domain.uuid);
             if fits && told.event.ids().contains(&registration.event) {
                 let callback = (registration.style == Style::WithCallback).then_some(registration.callback);
-                registration.outbound.notice(Notice {
+                registration.outbound.notice(Notice::Domain {
                     callback,
                     id: registration.event,
                     told: Arc::clone(&told),
                 });
             }
         }
+    }
+
+    /// Tells everybody who wants to hear QEMUs' own words.
+    pub(crate) fn overhear(&self, domain: &DomainRef, event: &Event) {
+        let table = self.lock();
+        let met = |listener: &&Listener| listener.wanted.is_met(domain.uuid, &event.said.name);
+        let mut listeners = table.listeners.iter().filter(met).peekable();
+        if listeners.peek().is_none() {
+            return;
+        }
+        let overheard = Arc::new(Overheard { domain: domain.clone(), event: event.clone() });
+        for listener in listeners {
+            let overheard = Arc::clone(&overheard);
+            listener.outbound.notice(Notice::Monitor { callback: listener.callback, overheard });
+        }
+    }
+
+    /// Registers for QEMUs' own words; the answer is a callback id as any other.
+    ///
+    /// # Errors
+    /// 1/7 for one too many.
+    pub(crate) fn listen(&self, client: &Client, outbound: &Outbound, wanted: Wanted) -> Result<i32, Error> {
+        let refused = |text: String| Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text);
+        let mut table = self.lock();
+        if table.listeners.iter().filter(|listener| listener.client == client.id()).count()
+            >= REGISTRATIONS_MAX
+        {
+            return Err(refused(too_many()));
+        }
+        if outbound.is_closed() {
+            return Err(refused("client socket is closed".to_owned()));
+        }
+        table.last_callback += 1;
+        let callback = table.last_callback;
+        table.listeners.push(Listener { client: client.id(), outbound: outbound.clone(), callback, wanted });
+        Ok(callback)
+    }
+
+    /// Takes such a registration back.
+    ///
+    /// # Errors
+    /// 1/7 when the client has none with this id.
+    pub(crate) fn listen_no_more(&self, client: &Client, callback: i32) -> Result<(), Error> {
+        let is_meant = |listener: &Listener| listener.client == client.id() && listener.callback == callback;
+        let mut table = self.lock();
+        let Some(at) = table.listeners.iter().position(is_meant) else {
+            let text = format!("qemu monitor event callback {callback} not registered");
+            return Err(Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text));
+        };
+        table.listeners.remove(at);
+        Ok(())
     }
 
     /// Registers in the new style; the answer is the callback id.
@@ -282,13 +387,15 @@ impl Hub {
     pub(crate) fn forget(&self, client: u64) {
         let mut table = self.lock();
         table.registrations.retain(|registration| registration.client != client);
+        table.listeners.retain(|listener| listener.client != client);
         table.idle.retain(|idle| idle.client != client);
     }
 
     /// How many registrations there are.
     #[cfg(test)]
     pub(crate) fn registrations(&self) -> usize {
-        self.lock().registrations.len()
+        let table = self.lock();
+        table.registrations.len() + table.listeners.len()
     }
 
     fn add(
@@ -353,94 +460,4 @@ fn too_many() -> String {
 fn no_such_event(event: EventId) -> Error {
     let text = format!("unsupported event ID {}", event.0);
     Error::of(ErrorCode::INTERNAL_ERROR, Origin::RPC, text)
-}
-
-/// What happened to whom; shared by all who hear of it.
-#[derive(Debug)]
-struct Told {
-    domain: DomainRef,
-    event: DomainEvent,
-}
-
-/// One message to one connection.
-#[derive(Debug)]
-pub(crate) struct Notice {
-    /// `None` for a client that registered in the old style.
-    callback: Option<i32>,
-    id: EventId,
-    told: Arc<Told>,
-}
-
-impl Notice {
-    /// Puts the message into its connection's session.
-    pub(crate) fn send(&self, session: &mut Session) {
-        let domain = self.told.domain.clone();
-        let Some(callback_id) = self.callback else {
-            if let DomainEvent::Lifecycle { event, detail } = self.told.event {
-                session.event(&DomainEventLifecycle { domain, event, detail });
-            }
-            return;
-        };
-        match self.told.event.clone() {
-            DomainEvent::Lifecycle { event, detail } => {
-                session.event(&DomainEventCallbackLifecycle { callback_id, domain, event, detail });
-            }
-            DomainEvent::Reboot => session.event(&DomainEventCallbackReboot { callback_id, domain }),
-            DomainEvent::RtcChange { offset } => {
-                session.event(&DomainEventCallbackRtcChange { callback_id, domain, offset });
-            }
-            DomainEvent::IoError { path: src_path, alias: dev_alias, action, reason } => {
-                if self.id == EventId::IO_ERROR {
-                    let message =
-                        DomainEventCallbackIoError { callback_id, domain, src_path, dev_alias, action };
-                    session.event(&message);
-                } else {
-                    session.event(&DomainEventCallbackIoErrorReason {
-                        callback_id,
-                        domain,
-                        src_path,
-                        dev_alias,
-                        action,
-                        reason,
-                    });
-                }
-            }
-            DomainEvent::BalloonChange { actual_kib: actual } => {
-                session.event(&DomainEventCallbackBalloonChange { callback_id, domain, actual });
-            }
-            DomainEvent::DeviceAdded { alias: dev_alias } => {
-                session.event(&DomainEventCallbackDeviceAdded { callback_id, domain, dev_alias });
-            }
-            DomainEvent::DeviceRemoved { alias: dev_alias } => {
-                session.event(&DomainEventCallbackDeviceRemoved { callback_id, domain, dev_alias });
-            }
-            DomainEvent::DeviceRemovalFailed { alias: dev_alias } => {
-                session.event(&DomainEventCallbackDeviceRemovalFailed { callback_id, domain, dev_alias });
-            }
-            DomainEvent::MemoryDeviceSizeChange { alias, bytes: size } => {
-                session.event(&DomainEventMemoryDeviceSizeChange { callback_id, domain, alias, size });
-            }
-            DomainEvent::TrayChange { alias: dev_alias, open } => {
-                // `VIR_DOMAIN_EVENT_TRAY_CHANGE_*`.
-                let reason = i32::from(!open);
-                session.event(&DomainEventCallbackTrayChange { callback_id, domain, dev_alias, reason });
-            }
-            DomainEvent::AgentLifecycle { connected, reason } => {
-                let state = if connected { AgentState::CONNECTED } else { AgentState::DISCONNECTED };
-                session.event(&DomainEventCallbackAgentLifecycle { callback_id, domain, state, reason });
-            }
-            DomainEvent::MetadataChange { kind, uri: nsuri } => {
-                session.event(&DomainEventCallbackMetadataChange { callback_id, domain, kind, nsuri });
-            }
-            DomainEvent::MigrationIteration { iteration } => {
-                session.event(&DomainEventCallbackMigrationIteration { callback_id, domain, iteration });
-            }
-            DomainEvent::JobCompleted { params } => {
-                session.event(&DomainEventCallbackJobCompleted { callback_id, domain, params });
-            }
-            DomainEvent::Tunable { params } => {
-                session.event(&DomainEventCallbackTunable { callback_id, domain, params });
-            }
-        }
-    }
 }

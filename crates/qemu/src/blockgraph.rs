@@ -24,7 +24,7 @@ use crate::qcow2::{Header, HeaderError};
 
 pub(crate) use nodes::throttle_group;
 pub use nodes::{
-    GraphError, Nodes, cache_mode, format_node, image_node, nodes, number, number_disk, storage_node,
+    GraphError, Nodes, cache_mode, format_node, image_node, images, nodes, number, number_disk, storage_node,
     top_of_image,
 };
 pub use secrets::{MASTER_KEY, NeededSecret, SecretSource, needed};

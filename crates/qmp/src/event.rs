@@ -26,6 +26,17 @@ pub struct Event {
     pub at: Timestamp,
     /// What.
     pub kind: EventKind,
+    /// As QEMU said it, for those who want its own words.
+    pub said: Box<Said>,
+}
+
+/// An event in QEMU's own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Its name.
+    pub name: String,
+    /// Its data, JSON; `None` without.
+    pub data: Option<String>,
 }
 
 /// What happened.
@@ -53,6 +64,8 @@ pub enum EventKind {
     MigrationPass(u64),
     /// A disk request failed.
     BlockIoError(BlockIoError),
+    /// The guest wrote beyond the threshold of a block node, which is gone by that.
+    BlockWriteThreshold(WriteThreshold),
     /// The guest reported that its kernel has crashed.
     GuestPanicked(GuestPanic),
     /// The guest reported that its kernel has crashed and that it is saving a dump itself.
@@ -145,6 +158,18 @@ pub struct BlockIoError {
     pub nospace: Option<bool>,
     /// The error's text.
     pub reason: String,
+}
+
+/// The guest wrote beyond the threshold of a block node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WriteThreshold {
+    /// The node.
+    pub node_name: String,
+    /// Bytes by which it was passed.
+    pub amount_exceeded: u64,
+    /// The threshold, in bytes.
+    pub write_threshold: u64,
 }
 
 lenient_enum! {
@@ -331,12 +356,13 @@ pub struct BlockJobError {
 impl Event {
     /// Reads one event; `data` is its payload as it came.
     pub(crate) fn new(name: String, data: Option<&RawValue>, at: Timestamp) -> Self {
-        let data = data.map_or("{}", RawValue::get);
-        let kind = EventKind::parse(&name, data).unwrap_or_else(|| EventKind::Other {
-            name,
-            data: serde_json::from_str(data).unwrap_or(Value::Null),
+        let data = data.map(RawValue::get);
+        let text = data.unwrap_or("{}");
+        let kind = EventKind::parse(&name, text).unwrap_or_else(|| EventKind::Other {
+            name: name.clone(),
+            data: serde_json::from_str(text).unwrap_or(Value::Null),
         });
-        Self { at, kind }
+        Self { at, kind, said: Box::new(Said { name, data: data.map(str::to_owned) }) }
     }
 }
 
@@ -369,6 +395,7 @@ impl EventKind {
             "WAKEUP" => Self::Wakeup,
             "MIGRATION" => Self::Migration(read::<Status>(data)?.status),
             "MIGRATION_PASS" => Self::MigrationPass(read::<Pass>(data)?.pass),
+            "BLOCK_WRITE_THRESHOLD" => Self::BlockWriteThreshold(read(data)?),
             "BLOCK_IO_ERROR" => Self::BlockIoError(read(data)?),
             "GUEST_PANICKED" => Self::GuestPanicked(read(data)?),
             "GUEST_CRASHLOADED" => Self::GuestCrashloaded(read(data)?),
@@ -417,6 +444,15 @@ mod tests {
                 "RTC_CHANGE",
                 json!({"offset": -3600}),
                 EventKind::RtcChange(RtcChange { offset: -3600, qom_path: None }),
+            ),
+            (
+                "BLOCK_WRITE_THRESHOLD",
+                json!({"node-name": "libvirt-1-storage", "amount-exceeded": 512, "write-threshold": 100_000}),
+                EventKind::BlockWriteThreshold(WriteThreshold {
+                    node_name: "libvirt-1-storage".to_owned(),
+                    amount_exceeded: 512,
+                    write_threshold: 100_000,
+                }),
             ),
             ("BALLOON_CHANGE", json!({"actual": 1 << 30}), EventKind::BalloonChange(1 << 30)),
             ("WATCHDOG", json!({"action": "inject-nmi"}), EventKind::Watchdog(WatchdogAction::InjectNmi)),
@@ -481,6 +517,15 @@ mod tests {
         for (name, data, expected) in cases {
             assert_eq!(kind(name, data), expected);
         }
+    }
+
+    #[test]
+    fn what_qemu_said_is_kept_beside_what_it_means() {
+        let data = RawValue::from_string("{\"actual\": 1}".to_owned()).unwrap();
+        let event = Event::new("BALLOON_CHANGE".to_owned(), Some(&data), Timestamp::default());
+        assert_eq!(event.said.data.as_deref(), Some("{\"actual\": 1}"));
+        let event = Event::new("STOP".to_owned(), None, Timestamp::default());
+        assert_eq!(*event.said, Said { name: "STOP".to_owned(), data: None });
     }
 
     #[test]

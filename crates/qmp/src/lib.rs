@@ -25,7 +25,8 @@ pub use codec::{LINE_MAX, LineDecoder, LineTooLong};
 pub use command::{Command, CommandError, EncodeError, ErrorClass, Nothing, Refusal, Request};
 pub use event::{
     BlockIoError, BlockJob, BlockJobError, DeviceGone, Event, EventKind, GuestPanic, JobStatus,
-    JobStatusChange, MemoryDeviceSizeChange, NicRxFilterChange, PanicAction, RtcChange, ShutdownCause,
+    JobStatusChange, MemoryDeviceSizeChange, NicRxFilterChange, PanicAction, RtcChange, Said, ShutdownCause,
     ShutdownReason, Timestamp, TrayMove, VncClient, VncEvent, VncServer, VserportChange, WatchdogAction,
+    WriteThreshold,
 };
 pub use session::{Greeting, Incoming, Output, Reply, RequestId, Session, SessionError};

@@ -216,6 +216,7 @@ const FAMILIES: &[&[Layout]] = &[
     host::CALLS,
     host::EVENTS,
     qemu::CALLS,
+    qemu::EVENTS,
     handover::CALLS,
 ];
 

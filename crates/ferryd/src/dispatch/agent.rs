@@ -22,7 +22,7 @@ use ferry_rpc::values::DomainState;
 use serde_json::{Value, json};
 
 use super::{Context, accept_flags, int, running};
-use crate::driver::{Live, View};
+use crate::driver::{DomainHandle, Live, View};
 use crate::perform::agent::{AgentError, Patience};
 use crate::refuse;
 
@@ -89,6 +89,20 @@ impl Asked<'_> {
     async fn ask(&self, command: &Value, patience: Patience) -> Result<Value, Error> {
         self.live.agent.ask(self.socket, command, patience).await.map_err(refused)
     }
+}
+
+/// Has the guest's agent switch the guest off, or have it boot again. Returns once the agent's channel is closed.
+///
+/// # Errors
+/// As [`of`]; the agent refuses, or the guest is still there after [`PATIENCE`].
+pub(super) async fn switch_off(handle: &DomainHandle, reboot: bool) -> Result<(), Error> {
+    const SECONDS: u64 = 60;
+    let view = handle.view();
+    let agent = of(&view)?;
+    let mode = if reboot { "reboot" } else { "powerdown" };
+    let command = json!({"execute": "guest-shutdown", "arguments": {"mode": mode}});
+    let done = handle.until(|view| of(view).is_err());
+    agent.live.agent.tell(agent.socket, &command, done, SECONDS).await.map_err(refused)
 }
 
 fn refused(error: AgentError) -> Error {

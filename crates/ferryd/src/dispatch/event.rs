@@ -4,11 +4,13 @@ use ferry_rpc::error::Error;
 use ferry_rpc::proto::{
     ConnectDomainEventCallbackDeregisterAny, ConnectDomainEventCallbackRegisterAny,
     ConnectDomainEventDeregister, ConnectDomainEventDeregisterAny, ConnectDomainEventRegister,
-    ConnectDomainEventRegisterAny,
+    ConnectDomainEventRegisterAny, QemuConnectDomainMonitorEventDeregister,
+    QemuConnectDomainMonitorEventRegister,
 };
 use ferry_rpc::values::EventId;
 
-use super::Context;
+use super::{Context, accept_flags};
+use crate::events::Wanted;
 
 /// What stock answers to the oldest calls, whatever their result's name promises.
 const ANSWERED: i32 = 0;
@@ -42,4 +44,24 @@ pub(super) fn register_lifecycle(context: &Context, _: ConnectDomainEventRegiste
 
 pub(super) fn deregister_lifecycle(context: &Context, _: ConnectDomainEventDeregister) -> Result<i32, Error> {
     context.host.events.deregister_bare(&context.client, EventId::LIFECYCLE).map(|()| ANSWERED)
+}
+
+/// QEMU's own words, as an operator wants them; the answer is the callback id. A name is a name: patterns are refused.
+pub(super) fn listen(context: &Context, call: QemuConnectDomainMonitorEventRegister) -> Result<i32, Error> {
+    /// `VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_NOCASE`.
+    const NOCASE: u32 = 2;
+    accept_flags(call.flags, NOCASE, "qemuConnectDomainQemuMonitorEventRegister")?;
+    let wanted = Wanted {
+        domain: call.domain.map(|domain| domain.uuid),
+        name: call.event,
+        any_case: call.flags & NOCASE != 0,
+    };
+    context.host.events.listen(&context.client, &context.outbound, wanted)
+}
+
+pub(super) fn listen_no_more(
+    context: &Context,
+    call: QemuConnectDomainMonitorEventDeregister,
+) -> Result<(), Error> {
+    context.host.events.listen_no_more(&context.client, call.callback_id)
 }

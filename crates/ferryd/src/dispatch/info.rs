@@ -1,13 +1,14 @@
 //! What a domain says about itself: one fact a call, all from its view.
 
-use ferry_domxml::FormatOptions;
-use ferry_rpc::error::Error;
+use ferry_domxml::{Domain, FormatOptions};
+use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::AffectFlags;
 use ferry_rpc::proto::{
     DomainGetControlInfo, DomainGetControlInfoReply, DomainGetInfo, DomainGetInfoReply, DomainGetMaxMemory,
-    DomainGetMessages, DomainGetMessagesReply, DomainGetOsType, DomainGetSchedulerType,
-    DomainGetSchedulerTypeReply, DomainGetSecurityLabel, DomainGetSecurityLabelReply, DomainGetState,
-    DomainGetStateReply, DomainHasManagedSaveImage, DomainIsActive, DomainIsPersistent, DomainIsUpdated,
+    DomainGetMessages, DomainGetMessagesReply, DomainGetOsType, DomainGetSecurityLabel,
+    DomainGetSecurityLabelReply, DomainGetState, DomainGetStateReply, DomainHasManagedSaveImage,
+    DomainIsActive, DomainIsPersistent, DomainIsUpdated, DomainManagedSaveGetXmlDesc,
+    DomainManagedSaveRemove,
 };
 
 use super::{Context, accept_flags, definition, running};
@@ -63,7 +64,9 @@ pub(super) fn is_updated(context: &Context, call: DomainIsUpdated) -> Result<boo
     let view = context.view(&call.domain)?;
     let (Some(config), Some(live)) = (&view.config, &view.live) else { return Ok(false) };
     let form = FormatOptions { secure: true, ..FormatOptions::INACTIVE };
-    Ok(config.format(form) != live.domain.format(form))
+    // Where the balloon is at the moment is no other definition.
+    let running = Domain { current_memory: config.current_memory, ..Domain::clone(&live.domain) };
+    Ok(config.format(form) != running.format(form))
 }
 
 pub(super) fn control(
@@ -75,15 +78,6 @@ pub(super) fn control(
     running(&view)?;
     let state = if view.busy { CONTROL_JOB } else { CONTROL_OK };
     Ok(DomainGetControlInfoReply { state, details: 0, state_time: 0 })
-}
-
-/// The host's own scheduler, with nothing to set.
-pub(super) fn scheduler(
-    context: &Context,
-    call: DomainGetSchedulerType,
-) -> Result<DomainGetSchedulerTypeReply, Error> {
-    context.view(&call.domain)?;
-    Ok(DomainGetSchedulerTypeReply { kind: "posix".to_owned(), nparams: 0 })
 }
 
 /// No labelling driver, no label.
@@ -107,4 +101,21 @@ pub(super) fn messages(context: &Context, call: DomainGetMessages) -> Result<Dom
 pub(super) fn has_managed_save(context: &Context, call: DomainHasManagedSaveImage) -> Result<i32, Error> {
     accept_flags(call.flags, 0, "qemuDomainHasManagedSaveImage")?;
     context.view(&call.domain).map(|_| 0)
+}
+
+/// What is not there need not be removed.
+pub(super) fn remove_managed_save(context: &Context, call: DomainManagedSaveRemove) -> Result<(), Error> {
+    accept_flags(call.flags, 0, "qemuDomainManagedSaveRemove")?;
+    context.view(&call.domain).map(drop)
+}
+
+pub(super) fn managed_save_xml(
+    context: &Context,
+    call: DomainManagedSaveGetXmlDesc,
+) -> Result<String, Error> {
+    const SECURE: u32 = 1;
+    accept_flags(call.flags, SECURE, "qemuDomainManagedSaveGetXMLDesc")?;
+    context.view(&call.domain)?;
+    let text = "domain does not have managed save image";
+    Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text))
 }

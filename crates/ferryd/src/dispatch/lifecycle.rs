@@ -7,8 +7,8 @@ use ferry_rpc::proto::{
     DomainRef, DomainReset, DomainResume, DomainShutdown, DomainShutdownFlags, DomainSuspend,
 };
 
-use super::{Context, accept_flags, uuid_of};
-use crate::driver::Request;
+use super::{Context, accept_flags, agent, uuid_of};
+use crate::driver::{DomainHandle, Request};
 
 /// What a start of a kept definition knows. Validation is for definitions that come along.
 const START: StartFlags = StartFlags::ALL.without(StartFlags::VALIDATE);
@@ -75,13 +75,38 @@ pub(super) async fn shutdown_with_flags(context: Context, call: DomainShutdownFl
 }
 
 async fn ask_to_power_off(context: &Context, domain: &DomainRef, flags: ShutdownFlags) -> Result<(), Error> {
-    context.domain(domain)?.ask(|reply| Request::Shutdown { flags, reply }).await
+    let handle = context.domain(domain)?;
+    if by_agent(&handle, flags, false).await? {
+        return Ok(());
+    }
+    let flags = flags.without(ShutdownFlags::GUEST_AGENT);
+    handle.ask(|reply| Request::Shutdown { flags, reply }).await
 }
 
 /// Asks the guest to reboot in one of the given ways.
 pub(super) async fn reboot(context: Context, call: DomainReboot) -> Result<(), Error> {
     let flags = call.flags.accept(ASKING, "qemuDomainReboot")?;
-    context.domain(&call.domain)?.ask(|reply| Request::Reboot { flags, reply }).await
+    let handle = context.domain(&call.domain)?;
+    if by_agent(&handle, flags, true).await? {
+        return Ok(());
+    }
+    let flags = flags.without(ShutdownFlags::GUEST_AGENT);
+    handle.ask(|reply| Request::Reboot { flags, reply }).await
+}
+
+/// The agent's way, which is the first choice of those that are asked for, and without a wish. `false` leaves it to the button.
+///
+/// # Errors
+/// The agent is the only way asked for, and it is not there or refuses.
+async fn by_agent(handle: &DomainHandle, flags: ShutdownFlags, reboot: bool) -> Result<bool, Error> {
+    if flags != ShutdownFlags::NONE && !flags.contains(ShutdownFlags::GUEST_AGENT) {
+        return Ok(false);
+    }
+    match agent::switch_off(handle, reboot).await {
+        Ok(()) => Ok(true),
+        Err(error) if flags == ShutdownFlags::GUEST_AGENT => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Presses the reset button.

@@ -29,6 +29,7 @@ mod job;
 mod keyboard;
 mod keycodes;
 mod lifecycle;
+mod limits;
 mod lookup;
 mod machine;
 mod metadata;
@@ -42,6 +43,7 @@ mod screen;
 mod secret;
 mod snapshot;
 mod stats;
+mod threshold;
 mod vcpu;
 mod volume;
 
@@ -149,6 +151,7 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             NodeGetCpuMap => node::cpus,
             NodeGetCpuStats => node::cpu_stats,
             NodeGetMemoryStats => node::memory_stats,
+            NodeGetMemoryParameters => node::memory_parameters,
             NodeGetSecurityModel => node::security_model,
 
             DomainLookupById => lookup::by_id,
@@ -173,10 +176,20 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainIsPersistent => info::is_persistent,
             DomainIsUpdated => info::is_updated,
             DomainGetControlInfo => info::control,
-            DomainGetSchedulerType => info::scheduler,
+            DomainGetSchedulerType => limits::scheduler,
+            DomainGetSchedulerParameters => limits::scheduling_plain,
+            DomainGetSchedulerParametersFlags => limits::scheduling,
+            DomainGetBlkioParameters => limits::disk_bandwidth,
+            DomainGetMemoryParameters => limits::memory,
+            DomainGetNumaParameters => limits::memory_places,
+            DomainGetPerfEvents => limits::perf_events,
+            DomainGetLaunchSecurityInfo => limits::launch_security,
+            NodeGetSevInfo => limits::host_security,
             DomainGetSecurityLabel => info::security_label,
             DomainGetMessages => info::messages,
             DomainHasManagedSaveImage => info::has_managed_save,
+            DomainManagedSaveRemove => info::remove_managed_save,
+            DomainManagedSaveGetXmlDesc => info::managed_save_xml,
 
             DomainGetMaxVcpus => vcpu::most,
             DomainGetVcpuPinInfo => vcpu::pinning,
@@ -185,8 +198,6 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
 
             DomainInterfaceStats => stats::interface,
             DomainGetCpuStats => stats::cpu,
-            DomainGetMemoryParameters => stats::memory_parameters,
-            DomainGetNumaParameters => stats::numa_parameters,
 
             DomainListAllCheckpoints => snapshot::list_checkpoints,
 
@@ -200,6 +211,8 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             ConnectDomainEventDeregister => event::deregister_lifecycle,
             ConnectDomainEventRegisterAny => event::register_bare,
             ConnectDomainEventDeregisterAny => event::deregister_bare,
+            QemuConnectDomainMonitorEventRegister => event::listen,
+            QemuConnectDomainMonitorEventDeregister => event::listen_no_more,
             ConnectDomainEventCallbackRegisterAny => event::register,
             ConnectDomainEventCallbackDeregisterAny => event::deregister,
 
@@ -227,6 +240,7 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             StoragePoolIsPersistent => volume::pool_is_persistent,
             StoragePoolGetAutostart => volume::pool_autostart,
             StoragePoolRefresh => volume::pool_refresh,
+            StorageVolDelete => volume::delete,
             ConnectNetworkEventRegisterAny => elsewhere::hear_networks,
             ConnectNetworkEventDeregisterAny => elsewhere::ignore_networks,
             ConnectStoragePoolEventRegisterAny => elsewhere::hear_pools,
@@ -317,6 +331,9 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             DomainMemoryStats => stats::memory,
             DomainGetDiskErrors => stats::disk_errors,
             DomainStartDirtyRateCalc => stats::start_dirty_rate,
+
+            DomainBlockJobSetSpeed => threshold::set_job_speed,
+            DomainSetBlockThreshold => threshold::set,
 
             DomainSendKey => keyboard::send,
             DomainInjectNmi => keyboard::inject_nmi,

@@ -4,9 +4,10 @@ use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::{
     NodeCpuStat, NodeGetCellsFreeMemory, NodeGetCellsFreeMemoryReply, NodeGetCpuMap, NodeGetCpuMapReply,
     NodeGetCpuStats, NodeGetCpuStatsReply, NodeGetFreeMemory, NodeGetInfo, NodeGetInfoReply,
-    NodeGetMemoryStats, NodeGetMemoryStatsReply, NodeGetSecurityModel, NodeGetSecurityModelReply,
-    NodeMemoryStat,
+    NodeGetMemoryParameters, NodeGetMemoryParametersReply, NodeGetMemoryStats, NodeGetMemoryStatsReply,
+    NodeGetSecurityModel, NodeGetSecurityModelReply, NodeMemoryStat,
 };
+use ferry_rpc::typed_param::TypedParam;
 
 use super::machine::{Machine, cpu_map};
 use super::{Context, int};
@@ -145,6 +146,39 @@ pub(super) fn memory_stats(_: &Context, call: NodeGetMemoryStats) -> Result<Node
             Err(Error::new(ErrorCode::INVALID_ARG, Origin::NONE, text))
         }
     }
+}
+
+/// How the host shares equal pages of memory between its guests.
+pub(super) fn memory_parameters(
+    _: &Context,
+    call: NodeGetMemoryParameters,
+) -> Result<NodeGetMemoryParametersReply, Error> {
+    /// The file of `/sys/kernel/mm/ksm`, and whether it holds a small number.
+    const FILES: [(&str, bool); 8] = [
+        ("pages_to_scan", true),
+        ("sleep_millisecs", true),
+        ("pages_shared", false),
+        ("pages_sharing", false),
+        ("pages_unshared", false),
+        ("pages_volatile", false),
+        ("full_scans", false),
+        ("merge_across_nodes", true),
+    ];
+    super::accept_flags(call.flags, ferry_rpc::flags::TYPED_PARAM_STRING_OKAY, "virHostMemGetParameters")?;
+    if call.nparams == 0 {
+        return Ok(NodeGetMemoryParametersReply { params: Vec::new(), nparams: int(FILES.len()) });
+    }
+    let room = usize::try_from(call.nparams).unwrap_or(0);
+    let read = |(file, small): (&str, bool)| {
+        let text = std::fs::read_to_string(format!("/sys/kernel/mm/ksm/{file}")).ok()?;
+        let name = format!("shm_{file}");
+        Some(match small {
+            true => TypedParam::new(name, text.trim().parse::<u32>().ok()?),
+            false => TypedParam::new(name, text.trim().parse::<u64>().ok()?),
+        })
+    };
+    let params: Vec<_> = FILES.into_iter().filter_map(read).take(room).collect();
+    Ok(NodeGetMemoryParametersReply { nparams: int(params.len()), params })
 }
 
 /// Guests are confined by user and system call filter; there is no labelling driver.

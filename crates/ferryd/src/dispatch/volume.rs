@@ -1,7 +1,7 @@
 //! Files of this host, as the volumes that clients look for: virt-install asks about each disk before it makes a domain of it.
 //!
 //! There are no storage pools. A file is found by its path, its folder stands in for its pool, and nothing is kept: every
-//! answer is what the file is now. Nothing is written. What a client is told decides what it writes into a definition, so
+//! answer is what the file is now. Nothing is written, and what is removed is a file that no domain names. What a client is told decides what it writes into a definition, so
 //! it is told only about files and block devices, and only when it may define domains.
 
 use std::fs::{self, File, Metadata};
@@ -11,16 +11,18 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::path::Path;
 
 use ferry_domxml::{Element, Node};
+use ferry_qemu::blockgraph;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::{
     PoolRef, StoragePoolGetAutostart, StoragePoolGetInfo, StoragePoolGetInfoReply, StoragePoolGetXmlDesc,
     StoragePoolIsActive, StoragePoolIsPersistent, StoragePoolLookupByVolume, StoragePoolRefresh,
-    StorageVolGetInfo, StorageVolGetInfoReply, StorageVolGetPath, StorageVolGetXmlDesc,
+    StorageVolDelete, StorageVolGetInfo, StorageVolGetInfoReply, StorageVolGetPath, StorageVolGetXmlDesc,
     StorageVolLookupByPath, VolumeRef,
 };
 use uuid::Uuid;
 
 use super::{Context, accept_flags};
+use crate::refuse;
 
 /// What a pool that works is (`VIR_STORAGE_POOL_RUNNING`).
 const RUNNING: u8 = 2;
@@ -162,6 +164,28 @@ pub(super) fn xml(context: &Context, call: StorageVolGetXmlDesc) -> Result<Strin
 
 pub(super) fn path(context: &Context, call: StorageVolGetPath) -> Result<String, Error> {
     held(context, &call.vol).map(|volume| volume.path)
+}
+
+/// Removes a file, as `undefine --storage` and `--remove-all-storage` ask. One that any domain here has for an image stays, and
+/// so does a device.
+pub(super) fn delete(context: &Context, call: StorageVolDelete) -> Result<(), Error> {
+    accept_flags(call.flags, 0, "storageVolDelete")?;
+    let volume = held(context, &call.vol)?;
+    let refused = |text: String| Err(Error::of(ErrorCode::OPERATION_INVALID, Origin::STORAGE, text));
+    if volume.is_block {
+        return refused(format!("storage volume '{}' is a device of the host", volume.path));
+    }
+    let meant = fs::canonicalize(&volume.path).ok();
+    for (_, view) in context.host.registry.all() {
+        let definitions = view.config.iter().chain(view.live.as_ref().map(|live| &live.domain));
+        let disks = definitions.flat_map(|domain| &domain.devices.disks);
+        let mut images = disks.flat_map(blockgraph::images).filter_map(|(source, _)| source.path());
+        if images.any(|path| path == volume.path || fs::canonicalize(path).ok() == meant) {
+            return refused(format!("storage volume '{}' is in use by domain '{}'", volume.path, view.name));
+        }
+    }
+    fs::remove_file(&volume.path)
+        .map_err(|error| refuse::system(&format!("cannot unlink file '{}'", volume.path), &error))
 }
 
 /// The folder that a file lies in.

@@ -114,7 +114,7 @@ impl Driver {
     async fn press_power_button(&mut self, flags: ShutdownFlags, reboot: bool) -> Result<(), Error> {
         let button = ShutdownFlags::ACPI_POWER_BTN;
         if flags != ShutdownFlags::NONE && !flags.contains(button) {
-            let text = "only the ACPI power button is available: use --mode acpi";
+            let text = "the only button is the ACPI power button: use --mode acpi or agent";
             return Err(Error::of(ErrorCode::ARGUMENT_UNSUPPORTED, Origin::QEMU, text));
         }
         self.admit(Operation::Power)?;

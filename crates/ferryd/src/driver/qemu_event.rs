@@ -6,8 +6,9 @@
 use ferry_domain::{Happening, State};
 use ferry_domxml::{OnCrash, OnEvent};
 use ferry_qmp::commands::run::{Cont, SystemReset};
-use ferry_qmp::{Event, EventKind, ShutdownCause, ShutdownReason};
-use ferry_rpc::values::{IoErrorAction, PausedReason, RunningReason};
+use ferry_qmp::{Event, EventKind, ShutdownCause, ShutdownReason, VncEvent, WriteThreshold};
+use ferry_rpc::proto::{DomainEventGraphicsAddress, DomainEventGraphicsIdentity};
+use ferry_rpc::values::{GraphicsPhase, IoErrorAction, PausedReason, RunningReason, WatchdogAction};
 
 use super::Driver;
 use super::guest::Ending;
@@ -16,6 +17,7 @@ use crate::events::DomainEvent;
 impl Driver {
     pub(super) async fn handle_qemu_event(&mut self, event: Event) {
         tracing::debug!(domain = %self.name, event = ?event.kind, "QEMU");
+        self.host.events.overhear(&self.published.borrow().reference(), &event);
         match event.kind {
             EventKind::Stop => self.handle_stop().await,
             EventKind::Resume => self.handle_resume().await,
@@ -39,15 +41,16 @@ impl Driver {
             EventKind::VserportChange(change) => self.handle_channel(&change).await,
             EventKind::MemoryDeviceSizeChange(change) => self.handle_memory_size(&change).await,
             EventKind::DeviceTrayMoved(moved) => self.handle_tray(&moved),
+            EventKind::Suspend => self.emit(DomainEvent::Slept { to_disk: false }),
+            EventKind::SuspendDisk => self.emit(DomainEvent::Slept { to_disk: true }),
+            EventKind::Wakeup => self.emit(DomainEvent::Woke),
+            EventKind::Watchdog(action) => self.emit(DomainEvent::Watchdog { action: barked(&action) }),
+            EventKind::VncConnected(visit) => self.emit(visited(GraphicsPhase::CONNECT, visit)),
+            EventKind::VncInitialized(visit) => self.emit(visited(GraphicsPhase::INITIALIZE, visit)),
+            EventKind::VncDisconnected(visit) => self.emit(visited(GraphicsPhase::DISCONNECT, visit)),
+            EventKind::BlockWriteThreshold(passed) => self.handle_threshold(&passed),
             EventKind::Powerdown
-            | EventKind::Suspend
-            | EventKind::SuspendDisk
-            | EventKind::Wakeup
             | EventKind::GuestCrashloaded(_)
-            | EventKind::Watchdog(_)
-            | EventKind::VncConnected(_)
-            | EventKind::VncInitialized(_)
-            | EventKind::VncDisconnected(_)
             | EventKind::NicRxFilterChanged(_)
             | EventKind::JobStatusChange(_)
             | EventKind::BlockJobCompleted(_)
@@ -164,6 +167,31 @@ impl Driver {
         self.emit(DomainEvent::BalloonChange { actual_kib: kib });
     }
 
+    /// A disk's own name is told when its uppermost image is meant, and the image's name in any case.
+    fn handle_threshold(&mut self, passed: &WriteThreshold) {
+        let Some(domain) = self.guest.as_ref().map(|guest| std::sync::Arc::clone(&guest.domain)) else {
+            return;
+        };
+        for disk in &domain.devices.disks {
+            for (layer, (source, number)) in ferry_qemu::blockgraph::images(disk).into_iter().enumerate() {
+                let Some(number) = number else { continue };
+                if ferry_qemu::blockgraph::storage_node(number) != passed.node_name {
+                    continue;
+                }
+                let tell = |device: String| DomainEvent::BlockThreshold {
+                    device,
+                    path: source.path().map(str::to_owned),
+                    threshold: passed.write_threshold,
+                    excess: passed.amount_exceeded,
+                };
+                if layer == 0 {
+                    self.emit(tell(disk.target.dev.clone()));
+                }
+                self.emit(tell(format!("{}[{number}]", disk.target.dev)));
+            }
+        }
+    }
+
     /// The monitor is closed. QEMU is about to go, or has broken the protocol: then it is left alone, for it
     /// still runs the guest.
     pub(super) async fn handle_monitor_closed(&mut self) {
@@ -193,4 +221,43 @@ impl Driver {
 /// The device's id in an object path: `/machine/peripheral/virtio-disk0/virtio-backend`.
 fn device_of(path: &str) -> Option<&str> {
     path.strip_prefix("/machine/peripheral/")?.split('/').next()
+}
+
+/// What QEMU did when the watchdog fired, in the wire's numbers.
+fn barked(action: &ferry_qmp::WatchdogAction) -> WatchdogAction {
+    match action {
+        ferry_qmp::WatchdogAction::None | ferry_qmp::WatchdogAction::Other(_) => WatchdogAction::NONE,
+        ferry_qmp::WatchdogAction::Pause => WatchdogAction::PAUSE,
+        ferry_qmp::WatchdogAction::Reset => WatchdogAction::RESET,
+        ferry_qmp::WatchdogAction::Poweroff => WatchdogAction::POWEROFF,
+        ferry_qmp::WatchdogAction::Shutdown => WatchdogAction::SHUTDOWN,
+        ferry_qmp::WatchdogAction::Debug => WatchdogAction::DEBUG,
+        ferry_qmp::WatchdogAction::InjectNmi => WatchdogAction::INJECTNMI,
+    }
+}
+
+/// Somebody at the guest's screen.
+fn visited(phase: GraphicsPhase, visit: VncEvent) -> DomainEvent {
+    let VncEvent { server, client } = visit;
+    let address = |family: &str, node: String, service: String| DomainEventGraphicsAddress {
+        // `VIR_DOMAIN_EVENT_GRAPHICS_ADDRESS_*`.
+        family: match family {
+            "ipv6" => 1,
+            "unix" => 2,
+            _ => 0,
+        },
+        node,
+        service,
+    };
+    let names = [("x509dname", client.x509_dname), ("saslUsername", client.sasl_username)];
+    let named = |(kind, name): (&str, Option<String>)| {
+        Some(DomainEventGraphicsIdentity { kind: kind.to_owned(), name: name? })
+    };
+    DomainEvent::Graphics {
+        phase,
+        local: address(&server.family, server.host, server.service),
+        remote: address(&client.family, client.host, client.service),
+        auth_scheme: server.auth.unwrap_or_default(),
+        subject: names.into_iter().filter_map(named).collect(),
+    }
 }

@@ -131,6 +131,12 @@ impl DomainHandle {
         Arc::clone(&self.view.borrow())
     }
 
+    /// Waits until the domain stands so, or is no more.
+    pub(crate) async fn until(&self, stands: impl Fn(&View) -> bool) {
+        // An error is the driver's end.
+        let _ = self.view.clone().wait_for(|view| stands(view)).await;
+    }
+
     /// Asks, and waits for the answer.
     ///
     /// # Errors

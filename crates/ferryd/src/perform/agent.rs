@@ -120,6 +120,35 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Has the agent behind `socket` do what it does not live to answer: it speaks only to refuse. `done` ends once the guest
+    /// shows that it obeys.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; [`AgentError::Late`] when neither an answer nor the end comes within `seconds`.
+    pub(crate) async fn tell(
+        &self,
+        socket: &Path,
+        command: &Value,
+        done: impl Future<Output = ()>,
+        seconds: u64,
+    ) -> Result<(), AgentError> {
+        let limit = Duration::from_secs(seconds);
+        let mut done = std::pin::pin!(done);
+        tokio::select! {
+            answer = tokio::time::timeout(limit, self.ask(socket, command, Patience::Endless)) => match answer {
+                Err(_) => return Err(AgentError::Late { seconds }),
+                Ok(Ok(_)) => return Ok(()),
+                // It has gone, as it was told to; the guest shows it in a moment.
+                Ok(Err(AgentError::Broken(_))) => {}
+                Ok(Err(error)) => return Err(error),
+            },
+            () = &mut done => return Ok(()),
+        }
+        tokio::time::timeout(limit, done).await.map_err(|_| AgentError::Late { seconds })
+    }
+}
+
 impl Line {
     /// Finds the place in the stream where the agent answers to what is asked now.
     async fn sync(&mut self) -> Result<(), AgentError> {
@@ -260,6 +289,15 @@ mod tests {
         assert_eq!(answer, json!({"return": 7}));
         let heard = served.await.unwrap();
         assert!(heard.ends_with(&["guest-get-time".to_owned()]), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_does_not_live_to_answer_is_done_when_it_shows() {
+        let (_folder, path, _served) = agent(vec![None, Some("{\"return\": 7}\n")]).await;
+        let agent = Agent::default();
+        agent.tell(&path, &command("guest-shutdown"), std::future::ready(()), 20).await.unwrap();
+        let late = agent.tell(&path, &command("guest-shutdown"), std::future::pending(), 0).await;
+        assert!(matches!(late, Err(AgentError::Late { seconds: 0 })), "{late:?}");
     }
 
     #[tokio::test]

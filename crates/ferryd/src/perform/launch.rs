@@ -94,7 +94,7 @@ pub(crate) async fn launch(
             start(&worker, domain, &known, played.as_deref(), (id, launch_id), purpose)
         });
         let started = started.await.map_err(|_| refuse::internal("the daemon is stopping"))??;
-        introduce(started, capabilities).await
+        introduce(started, capabilities, purpose).await
     };
     match launched.await {
         Ok(launched) => Ok(Launched { new_variables, ..launched }),
@@ -137,6 +137,12 @@ pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Res
             launch.taps.insert(card.info.alias.clone().unwrap_or_default(), tap);
         }
     }
+    let devices = &mut domain.devices;
+    let channels = devices.channels.iter_mut().map(|channel| &mut channel.source);
+    let serials = devices.serials.iter_mut().map(|serial| &mut serial.source);
+    let consoles = devices.consoles.iter_mut().map(|console| &mut console.source);
+    channels.chain(serials).chain(consoles).for_each(own_socket);
+    choose_vnc(&mut domain, host)?;
     let unopened = ChardevFds { listen: Some(UNOPENED), file: Some(UNOPENED), log: Some(UNOPENED) };
     let devices = &domain.devices;
     let aliases = devices
@@ -411,10 +417,7 @@ impl Making<'_> {
     ) -> Result<(), Error> {
         let alias = alias.unwrap_or_default();
         let mut fds = ChardevFds::default();
-        // A socket that the definition does not name is ours, and so we listen.
-        if let Backend::Unix { path: None, mode } = &mut source.backend {
-            *mode = SocketMode::Bind;
-        }
+        own_socket(source);
         match &mut source.backend {
             Backend::Unix { path, mode: SocketMode::Bind } => {
                 let chosen = path.get_or_insert_with(|| {
@@ -498,7 +501,11 @@ fn spawn(
 }
 
 /// Connects to the monitor and learns what only QEMU knows.
-async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<Launched, Error> {
+async fn introduce(
+    started: Started,
+    capabilities: Arc<Capabilities>,
+    purpose: Purpose,
+) -> Result<Launched, Error> {
     let connected = Monitor::connect(&started.run_dir.monitor(), 1).await;
     let (monitor, events) = match connected {
         Ok(connected) => connected,
@@ -525,7 +532,12 @@ async fn introduce(started: Started, capabilities: Arc<Capabilities>) -> Result<
         }
         vcpus::plug_all(&monitor, &domain).await?;
         settings::apply(&monitor, &domain).await?;
-        memory::learn(&monitor, &mut domain).await
+        memory::learn(&monitor, &mut domain).await?;
+        match purpose {
+            Purpose::Boot => settings::inflate(&monitor, &mut domain).await,
+            // The balloon arrives as it is.
+            Purpose::Incoming => Ok(()),
+        }
     };
     let mut outcome = introduced.await.map_err(refuse::monitor);
     if outcome.is_ok() {
@@ -570,6 +582,13 @@ async fn bury(mut started: Started, error: ConnectError) -> Error {
     started.run_dir.remove();
     let text = format!("process exited while connecting to monitor: {words}");
     Error::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text)
+}
+
+/// A socket that the definition does not name is ours, and so we listen.
+fn own_socket(source: &mut ChardevSource) {
+    if let Backend::Unix { path: None, mode } = &mut source.backend {
+        *mode = SocketMode::Bind;
+    }
 }
 
 fn fill_in_terminals(domain: &mut Domain, chardevs: &[ferry_qmp::commands::device::Chardev]) {

@@ -4,10 +4,11 @@
 
 use ferry_domxml::display::Graphics;
 use ferry_domxml::interface::LinkState;
-use ferry_domxml::{Domain, OnEvent};
+use ferry_domxml::memory::Size;
+use ferry_domxml::{BalloonModel, Domain, OnEvent};
 use ferry_qmp::commands::console::SetLink;
 use ferry_qmp::commands::device::QomSet;
-use ferry_qmp::commands::guest::{DisplayProtocol, SetPassword};
+use ferry_qmp::commands::guest::{Balloon, DisplayProtocol, QueryBalloon, SetPassword};
 use ferry_qmp::{Command, Nothing};
 use serde::Serialize;
 use serde_json::json;
@@ -44,6 +45,21 @@ pub(crate) async fn apply(monitor: &Monitor, domain: &Domain) -> Result<(), Moni
         };
         monitor.execute(&set).await?;
     }
+    Ok(())
+}
+
+/// Asks a guest that boots to give back what it has too much, and notes what it has until it answers.
+///
+/// # Errors
+/// QEMU refuses.
+pub(crate) async fn inflate(monitor: &Monitor, domain: &mut Domain) -> Result<(), MonitorError> {
+    let has_balloon =
+        domain.devices.memballoon.as_ref().is_some_and(|balloon| balloon.model != BalloonModel::None);
+    let wanted = domain.current_memory.filter(|current| has_balloon && current.kib < domain.memory.kib);
+    let Some(wanted) = wanted else { return Ok(()) };
+    monitor.execute(&Balloon { value: wanted.kib.saturating_mul(1024) }).await?;
+    let actual = monitor.execute(&QueryBalloon).await?.actual;
+    domain.current_memory = Some(Size { kib: actual / 1024 });
     Ok(())
 }
 

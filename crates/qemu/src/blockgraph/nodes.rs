@@ -77,6 +77,21 @@ pub fn storage_node(number: u32) -> String {
     format!("libvirt-{number}-storage")
 }
 
+/// The images of a disk with their numbers, top first; none of an empty drive.
+#[must_use]
+pub fn images(disk: &Disk) -> Vec<(&Source, Option<u32>)> {
+    if disk.source.is_empty() {
+        return Vec::new();
+    }
+    let mut images = vec![(&disk.source, disk.source.index)];
+    let mut below = disk.backing_store.as_ref();
+    while let Some(BackingStore::Image(image)) = below {
+        images.push((&image.source, image.index));
+        below = image.backing_store.as_ref();
+    }
+    images
+}
+
 /// Name of the layer that reads the format.
 #[must_use]
 pub fn format_node(number: u32) -> String {

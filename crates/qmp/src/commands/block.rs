@@ -26,6 +26,17 @@ pub struct BlockResize {
 }
 command! { BlockResize = "block_resize" -> Nothing }
 
+/// `block-set-write-threshold`: says once when the guest writes beyond this byte of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BlockSetWriteThreshold {
+    /// The node.
+    pub node_name: String,
+    /// Bytes; 0 takes the threshold away.
+    pub write_threshold: u64,
+}
+command! { BlockSetWriteThreshold = "block-set-write-threshold" -> Nothing }
+
 /// `query-block-jobs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QueryBlockJobs {}

@@ -52,6 +52,7 @@ procedures! {
     Remote 54 DomainRestore = domain_restore, Low, None, [write DOMAIN "virDomainRestore"];
     Remote 55 DomainSave = domain_save, Low, None, [write DOMAIN "virDomainSave"];
     Remote 56 DomainGetSchedulerType = domain_get_scheduler_type, Low, None, [read];
+    Remote 57 DomainGetSchedulerParameters = domain_get_scheduler_parameters, Low, None, [read];
     Remote 59 ConnectGetHostname = connect_get_hostname, High, None, [read];
     Remote 60 ConnectSupportsFeature = connect_supports_feature, High, None, [read];
     Remote 64 DomainBlockStats = domain_block_stats, Low, None, [read];
@@ -157,6 +158,7 @@ procedures! {
     Remote 216 DomainMigratePerform3 = domain_migrate_perform3, Low, None, [write DOMAIN "virDomainMigratePerform3"];
     Remote 217 DomainMigrateFinish3 = domain_migrate_finish3, Low, None, [write DOMAIN "virDomainMigrateFinish3"];
     Remote 218 DomainMigrateConfirm3 = domain_migrate_confirm3, Low, None, [write DOMAIN "virDomainMigrateConfirm3"];
+    Remote 223 DomainGetSchedulerParametersFlags = domain_get_scheduler_parameters_flags, Low, None, [read];
     Remote 226 DomainSendKey = domain_send_key, Low, None, [write DOMAIN "virDomainSendKey"];
     Remote 227 NodeGetCpuStats = node_get_cpu_stats, High, None, [read];
     Remote 228 NodeGetMemoryStats = node_get_memory_stats, High, None, [read];
@@ -305,6 +307,7 @@ procedures! {
     Qemu 3 QemuDomainAgentCommand = domain_agent_command, Low, None, [write NONE "virDomainQemuAgentCommand"];
     Qemu 4 QemuConnectDomainMonitorEventRegister = connect_domain_monitor_event_register, High, None, [write NONE "virConnectDomainQemuMonitorEventRegister"];
     Qemu 5 QemuConnectDomainMonitorEventDeregister = connect_domain_monitor_event_deregister, High, None, [read];
+    Qemu 6 QemuDomainMonitorEvent = domain_monitor_event, Low, None, [event];
     Ferry 1 HandoverTell = handover_tell, High, None, [write NONE "ferryHandoverTell"];
     Ferry 2 History = history, Low, None, [read];
     Ferry 3 Resolve = resolve, Low, None, [write NONE "ferryResolve"];

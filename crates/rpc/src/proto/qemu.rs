@@ -28,3 +28,15 @@ calls! {
         callback_id: i32,
     } -> ();
 }
+
+events! {
+    /// Something that QEMU said unasked: its name, when (`(0, 0)` when QEMU could not tell), and its data as JSON.
+    QemuDomainMonitorEvent {
+        callback_id: i32,
+        domain: DomainRef,
+        event: String,
+        seconds: i64,
+        micros: u32,
+        details: Option<String>,
+    }
+}

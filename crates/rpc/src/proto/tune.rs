@@ -32,6 +32,17 @@ calls! {
         cpumap: Vec<u8> as Opaque<2048>,
     } -> ();
 
+    DomainGetSchedulerParameters {
+        domain: DomainRef,
+        nparams: i32,
+    } -> DomainGetSchedulerParametersReply;
+
+    DomainGetSchedulerParametersFlags {
+        domain: DomainRef,
+        nparams: i32,
+        flags: u32,
+    } -> DomainGetSchedulerParametersReply;
+
     DomainGetMemoryParameters {
         domain: DomainRef,
         nparams: i32,
@@ -112,6 +123,10 @@ calls! {
 }
 
 parts! {
+    pub struct DomainGetSchedulerParametersReply {
+        pub params: Vec<TypedParam> as Array<16>,
+    }
+
     pub struct DomainGetMemoryParametersReply {
         pub params: Vec<TypedParam> as Array<16>,
         pub nparams: i32,

@@ -31,7 +31,7 @@ use crate::usage::{self, ProcessUsage, ThreadUsage};
 
 pub(super) use block::{find, info as block_info};
 pub(super) use single::{
-    block, block_flags, cpu, disk_errors, interface, memory, memory_parameters, numa_parameters,
+    affect, as_asked, block, block_flags, check_room, cpu, disk_errors, interface, memory, no_cgroup,
 };
 
 /// A processor that runs; QEMU knows no other state.

@@ -7,13 +7,12 @@ use ferry_rpc::flags::{AffectFlags, TYPED_PARAM_STRING_OKAY};
 use ferry_rpc::proto::{
     DomainBlockStats, DomainBlockStatsFlags, DomainBlockStatsFlagsReply, DomainBlockStatsReply,
     DomainDiskError, DomainGetCpuStats, DomainGetCpuStatsReply, DomainGetDiskErrors,
-    DomainGetDiskErrorsReply, DomainGetMemoryParameters, DomainGetMemoryParametersReply,
-    DomainGetNumaParameters, DomainGetNumaParametersReply, DomainInterfaceStats, DomainInterfaceStatsReply,
-    DomainMemoryStat, DomainMemoryStats, DomainMemoryStatsReply,
+    DomainGetDiskErrorsReply, DomainInterfaceStats, DomainInterfaceStatsReply, DomainMemoryStat,
+    DomainMemoryStats, DomainMemoryStatsReply,
 };
 use ferry_rpc::typed_param::TypedParam;
 
-use super::super::{Context, accept_flags, definition, int, running};
+use super::super::{Context, accept_flags, int, running};
 use super::block::{Counters, find};
 use super::memory as balloon;
 use crate::driver::Live;
@@ -22,9 +21,6 @@ use crate::usage::{self, ProcessUsage};
 
 /// The most values of one answer to the calls with typed parameters.
 const PARAMS_MAX: i32 = 16;
-
-/// No limit, in KiB: the largest size in bytes that is a whole number of KiB.
-const UNLIMITED_KIB: u64 = 9_007_199_254_740_991;
 
 /// QEMU does not count failed requests for these calls.
 const NO_COUNT: i64 = -1;
@@ -215,40 +211,6 @@ pub(in crate::dispatch) fn cpu(
     Err(no_cgroup("cgroup CPUACCT controller is not mounted"))
 }
 
-/// Memory limits of the host on a guest. There are none: a running guest has no cgroup that could have one.
-pub(in crate::dispatch) fn memory_parameters(
-    context: &Context,
-    call: DomainGetMemoryParameters,
-) -> Result<DomainGetMemoryParametersReply, Error> {
-    let affect = affect(call.flags, "qemuDomainGetMemoryParameters")?;
-    check_room(call.nparams)?;
-    let view = context.view(&call.domain)?;
-    definition(&view, affect)?;
-    if view.live.is_some() && affect != AffectFlags::CONFIG {
-        return Err(no_cgroup("cgroup memory controller is not mounted"));
-    }
-    let params = ["hard_limit", "soft_limit", "swap_hard_limit"];
-    let params = params.map(|name| TypedParam::new(name, UNLIMITED_KIB)).into();
-    let (params, nparams) = as_asked(params, call.nparams);
-    Ok(DomainGetMemoryParametersReply { params, nparams })
-}
-
-/// Where a guest's memory may lie: anywhere.
-pub(in crate::dispatch) fn numa_parameters(
-    context: &Context,
-    call: DomainGetNumaParameters,
-) -> Result<DomainGetNumaParametersReply, Error> {
-    /// `strict`, among the modes of placement.
-    const STRICT: i32 = 0;
-    let affect = affect(call.flags, "qemuDomainGetNumaParameters")?;
-    check_room(call.nparams)?;
-    let view = context.view(&call.domain)?;
-    definition(&view, affect)?;
-    let params = vec![TypedParam::new("numa_mode", STRICT), TypedParam::new("numa_nodeset", "")];
-    let (params, nparams) = as_asked(params, call.nparams);
-    Ok(DomainGetNumaParametersReply { params, nparams })
-}
-
 /// The flags of calls that read limits.
 pub(in crate::dispatch) fn affect(flags: u32, function: &str) -> Result<AffectFlags, Error> {
     accept_flags(flags, AffectFlags::ALL.bits() | TYPED_PARAM_STRING_OKAY, function)?;
@@ -272,7 +234,7 @@ pub(in crate::dispatch) fn as_asked(mut params: Vec<TypedParam>, nparams: i32) -
     (params, 0)
 }
 
-fn no_cgroup(text: &str) -> Error {
+pub(in crate::dispatch) fn no_cgroup(text: &str) -> Error {
     Error::of(ErrorCode::OPERATION_INVALID, Origin::QEMU, text)
 }
 
