@@ -27,13 +27,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_testkit::cache::Cache;
+use ferry_testkit::command::Output;
 use ferry_testkit::ferryd::{Ferryd, Options};
 use ferry_testkit::guest::{Boot, Domain, LinuxImage, Port, Work};
 use ferry_testkit::lab::{Host, Lab};
 use ferry_testkit::serial::Serial;
 use ferry_testkit::tools::{EMULATOR, Tools};
 use ferry_testkit::virsh::Virsh;
-use ferry_testkit::{Error, Result};
+use ferry_testkit::{Error, Result, programs};
 
 /// Long enough for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -120,6 +121,17 @@ impl Pair {
     pub fn database(&self, number: usize) -> PathBuf {
         let host = self.host(number);
         host.folder().join(if host.is_isolated() { "disk/f" } else { "f" }).join("ferry.sqlite")
+    }
+
+    /// Runs the operator's tool on a host, for its daemon.
+    ///
+    /// # Panics
+    /// When it does not end within [`SOON`].
+    pub fn ferry(&self, number: usize, words: &[&str]) -> Output {
+        let root = self.daemons[number].root().display().to_string();
+        let words = ["-c", &root].into_iter().chain(words.iter().copied());
+        let program = programs::ferry().expect("the operator's tool");
+        self.host(number).run(program, words, SOON).expect("its end")
     }
 
     /// The URI that both hosts reach a daemon by.

@@ -5,9 +5,7 @@
 use std::fs;
 use std::process::Command;
 
-use ferry_testkit::command::Output;
 use ferry_testkit::ferryd::Options;
-use ferry_testkit::programs;
 use ferry_tests::aftermath::Asking as _;
 use ferry_tests::{Pair, SOON};
 use serde_json::{Value, json};
@@ -41,13 +39,6 @@ fn refused(pair: &Pair, words: &[&str], parts: &[&str]) {
     }
 }
 
-/// The operator's tool, on a host and for its daemon.
-fn ferry(pair: &Pair, number: usize, words: &[&str]) -> Output {
-    let root = pair.daemon(number).root().display().to_string();
-    let words = ["-c", &root].into_iter().chain(words.iter().copied()).map(str::to_owned);
-    pair.host(number).run(programs::ferry().unwrap(), words.collect::<Vec<_>>(), SOON).unwrap()
-}
-
 /// Asks QEMU itself.
 fn qemu(pair: &Pair, command: &str, arguments: &Value) -> Value {
     let text = json!({"execute": command, "arguments": arguments}).to_string();
@@ -69,7 +60,7 @@ fn a_disk_that_only_this_host_sees_keeps_its_guest_here_unless_somebody_answers_
     pair.virsh(0).ok(migrate(&pair, 0, &["--live", "--unsafe"])).unwrap();
     pair.moved(0, "vm", "running (migrated)", &serial);
     for number in [0, 1] {
-        let told = ferry(&pair, number, &["history"]).ok().unwrap();
+        let told = pair.ferry(number, &["history"]).ok().unwrap();
         assert!(told.contains("guarantee: proven; disks not checked (--unsafe)"), "{told}");
     }
 }
@@ -155,7 +146,7 @@ fn a_plan_names_what_both_hosts_have_against_it_and_begins_nothing() {
     fs::write(&moved, xml.replace("vm.img", "nowhere.img")).unwrap();
 
     let words = ["plan", "vm", &there, "--xml", moved.to_str().unwrap()];
-    let planned = ferry(&pair, 0, &words);
+    let planned = pair.ferry(0, &words);
     assert_eq!(planned.status.code(), Some(2), "{}{}", planned.stdout, planned.stderr);
     for part in [
         "domain has active block job [55]\n    remedy: ",
@@ -168,19 +159,19 @@ fn a_plan_names_what_both_hosts_have_against_it_and_begins_nothing() {
         assert!(planned.stdout.contains(part), "{part:?} is not in {}", planned.stdout);
     }
     assert!(planned.stderr.contains("5 problems"), "{}", planned.stderr);
-    let told = ferry(&pair, 0, &[&words[..], &["--json"]].concat());
+    let told = pair.ferry(0, &[&words[..], &["--json"]].concat());
     let told: Value = serde_json::from_str(&told.stdout).unwrap();
     assert_eq!((&told["would_go"], told["findings"].as_array().unwrap().len()), (&json!(false), 5), "{told}");
 
     end_job(&pair);
     qemu(&pair, "blockdev-del", &json!({"node-name": "extra"}));
     pair.virsh(1).ok(["undefine", "vm"]).unwrap();
-    let planned = ferry(&pair, 0, &["plan", "vm", &there, "--unsafe"]);
+    let planned = pair.ferry(0, &["plan", "vm", &there, "--unsafe"]);
     assert_eq!(planned.stdout.matches("nothing stands in the way").count(), 2, "{}", planned.stdout);
     assert_eq!(planned.status.code(), Some(0), "{}", planned.stderr);
     pair.stayed("vm", &serial);
 
-    let here = ferry(&pair, 0, &["plan", "vm", &pair.uri(0), "--unsafe"]);
+    let here = pair.ferry(0, &["plan", "vm", &pair.uri(0), "--unsafe"]);
     assert!(here.stdout.contains("Attempt to migrate guest to the same host"), "{}", here.stdout);
 }
 

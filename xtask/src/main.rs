@@ -11,6 +11,7 @@ use ferry_testkit::Result;
 use ferry_testkit::cache::Cache;
 use ferry_testkit::guest::LinuxImage;
 use ferry_testkit::tools::{EMULATOR, Tools, odd_ram_for};
+use ferry_testkit::uml::Uml;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +43,7 @@ fn prepare(tests: bool) -> Result<String> {
     if tests {
         Tools::with_clients(&cache)?.with_tpm(&cache)?;
         Tools::newer(&cache)?;
+        Uml::ready(&cache)?;
     }
     let plain = Path::new("/usr/bin").join(EMULATOR);
     let emulator = odd_ram_for(&cache, &plain)?.unwrap_or(plain);

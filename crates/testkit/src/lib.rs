@@ -10,6 +10,7 @@
 //! | [`kernel`], [`initramfs`], [`boot_sector`], [`guest`] | the guests: a Linux one, and one of a single sector |
 //! | [`tree`] | processes that cannot be left behind |
 //! | [`tools`], [`lab`], [`ferryd`], [`stock`], [`virsh`] | hosts in namespaces, daemons on them, clients against them |
+//! | [`uml`] | another kernel, with file systems that the machine does not have |
 //! | [`serial`] | what the guests say, and the verdict |
 //! | [`qmp`], [`floor`] | two bare QEMUs, for comparison |
 //! | [`simulation`] | two hosts that are not real, with faults and a clock |
@@ -35,6 +36,7 @@ pub mod simulation;
 pub mod stock;
 pub mod tools;
 pub mod tree;
+pub mod uml;
 pub mod virsh;
 
 pub use error::{Error, Result};
