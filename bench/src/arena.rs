@@ -43,7 +43,7 @@ const QUIET_BEATS: usize = 250;
 const AFTER_BEATS: usize = 50;
 
 /// How long a guest may take to start beating, and Linux to boot and fill its memory.
-const START_LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a migration may take.
 const MIGRATE_LIMIT: Duration = Duration::from_secs(300);
@@ -341,7 +341,7 @@ impl Arena {
 const HERE: &str = "here";
 
 /// The serial log's path as the hosts see it, and an ear on it.
-fn listen(lab: &Lab, hosts: [&Arc<Host>; 2], name: &str) -> Result<(PathBuf, Serial)> {
+pub(crate) fn listen(lab: &Lab, hosts: [&Arc<Host>; 2], name: &str) -> Result<(PathBuf, Serial)> {
     if hosts[0].is_isolated() {
         let log = PathBuf::from(format!("/run/{name}.log"));
         let serial = Serial::follow(hosts.map(|host| (host.name(), host.seen(&log))))?;
@@ -353,7 +353,7 @@ fn listen(lab: &Lab, hosts: [&Arc<Host>; 2], name: &str) -> Result<(PathBuf, Ser
 }
 
 /// What a Linux guest boots and does.
-fn work(guest: Guest) -> Result<Option<(LinuxImage, Work)>> {
+pub(crate) fn work(guest: Guest) -> Result<Option<(LinuxImage, Work)>> {
     let Some(load) = guest.linux else { return Ok(None) };
     let work = Work {
         beat_us: BEAT_US,

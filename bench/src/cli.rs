@@ -23,6 +23,8 @@ use crate::contender::Contender;
         cargo run --release -p ferry-bench -- --guest boot-sector,linux --tools newer\n\n  \
         A crashed daemon that comes back to 200 guests:\n    \
         cargo run --release -p ferry-bench -- --restart 200\n\n  \
+        What a plan predicts, beside what the migrations take:\n    \
+        cargo run --release -p ferry-bench -- --predict --markdown\n\n  \
         Is it still as fast? A quick look:\n    \
         cargo run --release -p ferry-bench -- --rounds 3 --only ferry,floor"
 )]
@@ -70,6 +72,11 @@ pub(crate) struct Cli {
     /// Measure another thing: how soon a restarted daemon has found this many guests, each round once.
     #[arg(long, value_name = "GUESTS", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) restart: Option<u32>,
+
+    /// Measure another thing: what a plan predicts of ten guests, and what their migrations take. As root, since only hosts of
+    /// their own have a way between them.
+    #[arg(long, conflicts_with = "restart")]
+    pub(crate) predict: bool,
 
     /// Print the report as Markdown.
     #[arg(long)]

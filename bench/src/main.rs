@@ -14,6 +14,7 @@
 //! | [`machine`] | load, disk and versions |
 //! | [`statistics`], [`report`] | what comes of it |
 //! | [`restart`] | another thing: how soon a restarted daemon has found its guests |
+//! | [`foresee`] | and another: what a plan predicts, beside what comes |
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ use clap::Parser;
 mod arena;
 mod cli;
 mod contender;
+mod foresee;
 mod machine;
 mod order;
 mod report;
@@ -51,6 +53,11 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> ferry_testkit::Result<()> {
     if let Some(guests) = cli.restart {
         let report = restart::run(guests, cli.rounds, note)?;
+        let _ = writeln!(io::stdout(), "{report}");
+        return Ok(());
+    }
+    if cli.predict {
+        let report = foresee::run(cli.markdown, note)?;
         let _ = writeln!(io::stdout(), "{report}");
         return Ok(());
     }

@@ -120,7 +120,7 @@ fn shown(summary: Option<Summary>, decimals: usize) -> String {
 }
 
 /// Cells padded to the widest of their column.
-fn table(heads: &[&str], rows: &[Vec<String>], markdown: bool) -> String {
+pub(crate) fn table(heads: &[&str], rows: &[Vec<String>], markdown: bool) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([heads[column].chars().count()]).max().unwrap_or(0)

@@ -95,7 +95,9 @@ fn refusals_keep_their_codes_and_say_what_to_do() {
     let direct = run(&pair, 0, &["migrate", "vm", &unreachable, "--json"]);
     refused(&direct, 2, &["[38/7]", "--listen-tcp", r#""outcome":"refused""#]);
     let peer = run(&pair, 0, &["migrate", "vm", &unreachable, "--p2p", "--unsafe"]);
-    refused(&peer, 1, &["[38/7]", "guest: on the source: running"]);
+    refused(&peer, 2, &["[38/7]", "guest: untouched on the source"]);
+    let blind = run(&pair, 0, &["migrate", "vm", &unreachable, "--p2p", "--unsafe", "--no-plan"]);
+    refused(&blind, 1, &["[38/7]", "guest: on the source: running"]);
 
     let shared = pair.lab().shared();
     let xml = fs::read_to_string(shared.join("vm.xml")).unwrap().replace("<devices>", "<devices><nonsense/>");

@@ -97,7 +97,8 @@ pub(crate) enum Command {
     #[command(
         long_about = "Move a guest to another host while it runs.\n\n\
             ferry coordinates the two hosts itself (direct); with --p2p the source host does, and ferry only watches. \
-            Whatever goes wrong before the guest is handed over, it goes on where it was.\n\n\
+            Whatever goes wrong before the guest is handed over, it goes on where it was. Both hosts are asked first, as \
+            by `ferry plan`, and what stands in the way is said at once.\n\n\
             Ctrl-C calls the migration off and waits until the guest goes on at the source; a second Ctrl-C leaves at \
             once.",
         after_help = "EXAMPLES\n  \
@@ -112,22 +113,24 @@ pub(crate) enum Command {
             2  refused before anything was started\n  \
             3  in doubt: nobody knows yet on which host the guest runs; the message says what to do"
     )]
-    Migrate(Box<Migrate>),
+    Migrate(Box<Go>),
 
     /// Say what a migration would meet, on both hosts, and begin nothing.
     #[command(
         long_about = "Say what a migration would meet, on both hosts, and begin nothing.\n\n\
             Both hosts run every check that the migration itself would run, and all that stands in the way is shown \
-            together, each with its remedy. Takes the options of `ferry migrate`. A destination that runs no ferryd cannot \
-            be asked, and that is said.",
+            together, each with its remedy; what may go and should be known is marked with `!`. The source tries the way \
+            that the memory would take, measures the guest for a second, and predicts copy time, pause and bytes. Takes the \
+            options of `ferry migrate`. A destination that runs no ferryd is asked what its ordinary calls tell, and what \
+            they do not is named.",
         after_help = "EXAMPLES\n  \
             ferry plan guest1 qemu+tcp://beta/system\n  \
             ferry plan guest1 qemu+tcp://beta/system --p2p --json\n\n\
             EXIT STATUS\n  \
-            0  nothing stands in the way\n  \
+            0  nothing stands in the way; there may be warnings\n  \
             2  it would not go"
     )]
-    Plan(Box<Migrate>),
+    Plan(Box<Plan>),
 
     /// Show the migrations that a host took part in, newest first: how each ended, and what was proven.
     #[command(after_help = "EXAMPLES\n  \
@@ -173,6 +176,33 @@ pub(crate) enum Command {
         /// The folder; it is made when it is missing.
         dir: PathBuf,
     },
+}
+
+/// A migration that is to happen.
+#[derive(Debug, Args)]
+pub(crate) struct Go {
+    #[command(flatten)]
+    pub(crate) migrate: Migrate,
+
+    /// Measure the guest first, for a second, and say what the migration will take; the history keeps it beside what it
+    /// took.
+    #[arg(long, conflicts_with_all = ["no_plan", "offline"])]
+    pub(crate) predict: bool,
+
+    /// Do not ask both hosts first: begin, and meet what there is.
+    #[arg(long)]
+    pub(crate) no_plan: bool,
+}
+
+/// A migration that is only thought of.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) migrate: Migrate,
+
+    /// Measure nothing, predict nothing: only say whether it would go.
+    #[arg(long)]
+    pub(crate) no_prediction: bool,
 }
 
 /// Where a guest goes, and how.
@@ -340,7 +370,7 @@ mod tests {
 
     fn migrate(words: &str) -> Result<Migrate, clap::Error> {
         match Cli::try_parse_from(format!("ferry migrate vm dest {words}").split_whitespace())?.command {
-            Command::Migrate(migrate) => Ok(*migrate),
+            Command::Migrate(go) => Ok(go.migrate),
             other => panic!("{other:?}"),
         }
     }
@@ -379,6 +409,7 @@ mod tests {
         ] {
             assert_eq!(migrate(words).unwrap_err().exit_code(), 2, "{words}");
         }
+        assert_eq!(migrate("--predict --no-plan").unwrap_err().exit_code(), 2);
         assert!(migrate("--offline --persistent --undefinesource").is_ok());
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use ferry_client::Uri;
+use ferry_migration::predict::Prediction;
 use ferry_rpc::proto::{DomainRef, History, HistoryEntry};
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 use crate::guests::close;
 use crate::host;
 use crate::migrate::figures::{Bytes, Span};
+use crate::plan::Times;
 use crate::say;
 
 /// Most that a ferryd answers with.
@@ -88,6 +90,16 @@ impl fmt::Display for Shown<'_> {
         if let Some(sent) = number("memory_processed").filter(|sent| *sent > 0) {
             write!(f, ", {} of memory sent", Bytes(sent))?;
         }
+        if let Ok(foreseen) = serde_json::from_value::<Prediction>(figures["predicted"].clone()) {
+            let span = |ms| Span(Duration::from_millis(ms));
+            write!(f, "\n  predicted: copy {}", Times(&foreseen.copy_ms))?;
+            if let Some(pause) = &foreseen.pause_ms {
+                write!(f, ", pause {}", Times(pause))?;
+            }
+            if let Some(copy) = number("copy_ms") {
+                write!(f, "; measured: copy {}", span(copy))?;
+            }
+        }
         write!(f, "\n  result:    {}", entry.result)?;
         write!(f, "\n  guarantee: {}", entry.guarantee)
     }
@@ -126,6 +138,21 @@ mod tests {
             "2023-11-14T22:13:20Z  guest1 to tcp://192.0.2.2:49152, took 2.50 s, guest paused for 9 ms, 1.0 MiB of \
              memory sent\n  result:    moved\n  guarantee: proven"
         );
+    }
+
+    #[test]
+    fn what_a_plan_has_predicted_stands_beside_what_came() {
+        let range = serde_json::json!({"low": 900, "expected": 1200, "high": null});
+        let guest = serde_json::json!({"total": 4, "used": 3, "dirty": null, "runs": true});
+        let predicted = serde_json::json!({
+            "end": "converges", "copy_ms": range, "pause_ms": range, "bytes": range, "passes": 1, "rate": 1,
+            "probed": null, "past": 0, "guest": guest, "advice": [],
+        });
+        let statistics = serde_json::json!({"copy_ms": 1300, "predicted": predicted}).to_string();
+        let shown = Shown(&HistoryEntry { statistics, ..entry() }).to_string();
+        let line = "\n  predicted: copy 1.20 s (from 900 ms, open-ended), pause 1.20 s (from 900 ms, open-ended); measured: \
+                    copy 1.30 s\n  result:    moved";
+        assert!(shown.contains(line), "{shown}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`id`] and [`journal`] (what is written down), [`message`] (what the daemons tell each
 //! other), [`source`] and [`destination`] (the rule), [`recovery`] (the rule after a restart),
-//! [`coordinator`] (who calls what), [`checks`] (what stands in the way). [`params`], [`uri`], [`cookie`] and [`stats`] speak the wire's vocabulary.
+//! [`coordinator`] (who calls what), [`checks`] (what stands in the way), [`predict`] (what it will take). [`params`], [`uri`], [`cookie`] and [`stats`] speak the wire's vocabulary.
 //!
 //! # Contract with the driver
 //!
@@ -47,6 +47,7 @@ pub mod cookie;
 pub mod overlay;
 pub mod params;
 pub mod policy;
+pub mod predict;
 pub mod stats;
 pub mod uri;
 pub mod wire;

@@ -6,7 +6,7 @@
 use crate::capabilities::{Accelerator, Capabilities, CpuModel};
 use crate::host_model::{FEATURES, qemu_feature};
 use crate::tree::element;
-use ferry_domxml::Element;
+use ferry_domxml::{Domain, DomainKind, Element};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
@@ -155,6 +155,18 @@ pub fn compare(
     Ok(verdict)
 }
 
+/// Features that guests of this host cannot have, of those that a definition's processor asks for; in libvirt's spelling.
+/// Nothing for a processor that is the host's own, and where nobody can tell.
+pub fn lacking(domain: &Domain, capabilities: &Capabilities) -> Vec<String> {
+    let accelerator = match domain.kind {
+        DomainKind::Qemu => Accelerator::Tcg,
+        DomainKind::Kvm => Accelerator::Kvm,
+    };
+    let Some(cpu) = &domain.cpu else { return Vec::new() };
+    let verdict = Cpu::parse(&cpu.to_xml()).and_then(|cpu| compare(&cpu, accelerator, capabilities));
+    verdict.map(|verdict| verdict.missing).unwrap_or_default()
+}
+
 /// The processor that all of `cpus` have in common, as an element. With an accelerator also what that lacks is left out.
 ///
 /// # Errors
@@ -270,6 +282,22 @@ mod tests {
         let forbidden =
             verdict("<cpu><model>qemu64</model><feature policy='forbid' name='aes'/></cpu>").unwrap();
         assert_eq!(forbidden.reason(), "Host CPU provides forbidden features: aes");
+    }
+
+    #[test]
+    fn a_definition_is_asked_for_what_it_requires() {
+        let lacks = |cpu: &str| {
+            let text = format!(
+                "<domain type='qemu'><name>vm</name><memory>1024</memory><os><type arch='x86_64'>hvm</type></os>{cpu}</domain>"
+            );
+            lacking(&Domain::parse(&text).unwrap(), &captured())
+        };
+        assert_eq!(lacks(""), [""; 0]);
+        assert_eq!(lacks("<cpu mode='host-model'/>"), [""; 0]);
+        assert_eq!(lacks("<cpu mode='custom'><model>Foo</model></cpu>"), [""; 0], "validate refuses it");
+        let cpu = "<cpu mode='custom' match='exact'><model>qemu64</model><feature policy='require' name='avx512f'/></cpu>";
+        assert_eq!(lacks(cpu), ["avx512f"]);
+        assert_eq!(lacks(&cpu.replace("require", "disable")), [""; 0]);
     }
 
     #[test]

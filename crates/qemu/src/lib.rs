@@ -28,6 +28,7 @@ pub mod host_model;
 pub mod qcow2;
 
 pub mod command_line;
+pub mod inventory;
 pub mod props;
 
 pub use command_line::{CommandLine, CommandLineError, Launch, command_line};

@@ -137,31 +137,45 @@ pub enum ValidateError {
 /// Refuses a completed definition that this binary cannot run.
 ///
 /// # Errors
-/// The first thing found; see [`ValidateError`].
+/// The first of the [`problems`].
 pub fn validate(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateError> {
-    machine::family(domain)?;
-    board(domain, capabilities)?;
-    bios(domain)?;
-    firmware(domain)?;
-    disks::check(domain, capabilities)?;
-    virtio::options(domain)?;
-    virtio::threads(domain, capabilities)?;
-    aliases(domain)?;
-    display(domain)?;
-    usb(domain)?;
-    memory_devices(domain, capabilities)?;
-    needed_devices(domain).into_iter().try_for_each(|(what, device)| match capabilities.has_device(device) {
-        true => Ok(()),
-        false => Err(ValidateError::Device { what, device }),
-    })
+    problems(domain, capabilities).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// All that this binary cannot run of a completed definition; see [`ValidateError`].
+pub fn problems(domain: &Domain, capabilities: &Capabilities) -> Vec<ValidateError> {
+    if let Err(error) = machine::family(domain) {
+        return vec![error.into()];
+    }
+    let checks = [
+        board(domain, capabilities),
+        processor(domain, capabilities),
+        bios(domain),
+        firmware(domain),
+        disks::check(domain, capabilities),
+        virtio::options(domain),
+        virtio::threads(domain, capabilities),
+        aliases(domain),
+        display(domain),
+        usb(domain),
+        memory_devices(domain, capabilities),
+    ];
+    let mut found: Vec<_> = checks.into_iter().filter_map(Result::err).collect();
+    let missing = needed_devices(domain).into_iter().filter(|(_, device)| !capabilities.has_device(device));
+    found.extend(missing.map(|(what, device)| ValidateError::Device { what, device }));
+    found
+}
+
+fn accelerator(domain: &Domain) -> (Accelerator, &'static str) {
+    match domain.kind {
+        DomainKind::Qemu => (Accelerator::Tcg, "qemu"),
+        DomainKind::Kvm => (Accelerator::Kvm, "kvm"),
+    }
 }
 
 fn board(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateError> {
     let emulator = || domain.devices.emulator.clone().unwrap_or_default();
-    let (accelerator, kind) = match domain.kind {
-        DomainKind::Qemu => (Accelerator::Tcg, "qemu"),
-        DomainKind::Kvm => (Accelerator::Kvm, "kvm"),
-    };
+    let (accelerator, kind) = accelerator(domain);
     if !capabilities.has_accelerator(accelerator) {
         return Err(ValidateError::VirtType { emulator: emulator(), kind });
     }
@@ -172,6 +186,11 @@ fn board(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateErr
     if domain.vcpus.max > machine.cpus_max {
         return Err(ValidateError::Vcpus(machine.cpus_max));
     }
+    Ok(())
+}
+
+fn processor(domain: &Domain, capabilities: &Capabilities) -> Result<(), ValidateError> {
+    let (accelerator, kind) = accelerator(domain);
     let Some(cpu) = &domain.cpu else { return Ok(()) };
     if let Some(feature) = cpu.features.iter().find(|feature| !is_word(&feature.name)) {
         return Err(ValidateError::Word { what: "CPU feature", word: feature.name.clone() });

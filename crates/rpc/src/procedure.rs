@@ -183,7 +183,7 @@ mod tests {
         for procedure in Procedure::ALL {
             assert_eq!(Procedure::from_number(procedure.program(), procedure.number()), Some(*procedure));
         }
-        assert_eq!(Procedure::ALL.len(), 306);
+        assert_eq!(Procedure::ALL.len(), 308);
     }
 
     #[test]

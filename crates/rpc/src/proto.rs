@@ -146,6 +146,7 @@ mod migrate;
 mod migrate_v3;
 mod network;
 mod node;
+mod plan;
 mod qemu;
 mod reference;
 mod register;
@@ -178,6 +179,7 @@ pub use migrate::*;
 pub use migrate_v3::*;
 pub use network::*;
 pub use node::*;
+pub use plan::*;
 pub use qemu::*;
 pub use register::*;
 pub use save::*;
@@ -218,6 +220,7 @@ const FAMILIES: &[&[Layout]] = &[
     qemu::CALLS,
     qemu::EVENTS,
     handover::CALLS,
+    plan::CALLS,
 ];
 
 #[cfg(test)]

@@ -15,27 +15,31 @@ use ferry_rpc::values::Feature;
 use ferry_rpc::{Error, ErrorCode, Origin};
 use serde_json::{Value, json};
 
-use crate::cli::Migrate;
+use crate::cli::{Go, Migrate};
 use crate::failure::{Cause, Exit, Failure};
 use crate::guests::close;
 use crate::interrupt::Interrupts;
+use crate::plan::{self, Depth, Foreseen, Plan, Shown, Target, Thought};
 use crate::{host, no_host, place, say};
 use figures::{Bytes, Figures, Span};
 use run::{Moved, Order, Way, carry_out};
 
 /// Migrates a guest.
-pub(crate) async fn migrate(source: Uri, options: &Migrate) -> Result<(), Failure> {
-    let result = attempt(source, options).await;
+pub(crate) async fn migrate(source: Uri, go: &Go) -> Result<(), Failure> {
+    let options = &go.migrate;
+    let mut plan = None;
+    let result = attempt(source, go, &mut plan).await;
     if options.json {
-        say(report(options, &result));
+        say(report(options, &result, plan.as_ref()));
     } else if let (Ok((moved, destination)), false) = (&result, options.quiet) {
         say(sentence(&options.guest, destination, moved));
     }
     result.map(drop)
 }
 
-/// The migration, and the destination's address.
-async fn attempt(source_uri: Uri, options: &Migrate) -> Result<(Moved, String), Failure> {
+/// The migration, and the destination's address. `plan` is given what both hosts had to say before.
+async fn attempt(source_uri: Uri, go: &Go, plan: &mut Option<Plan>) -> Result<(Moved, String), Failure> {
+    let options = &go.migrate;
     let params = order::params(options)?;
     let flags = order::flags(options);
     let destination = Destination::read(options)?;
@@ -45,6 +49,16 @@ async fn attempt(source_uri: Uri, options: &Migrate) -> Result<(Moved, String), 
     let mut request = Request { domain, flags, params };
     let way = connect(&source, &mut request, destination).await?;
     let name = way.destination();
+    if !go.no_plan {
+        *plan = look(&source, &request, &way, go).await;
+        if let Some(refusal) = plan.as_ref().and_then(Plan::refusal) {
+            if let Way::Direct(connection, _) = way {
+                close(connection).await;
+            }
+            close(source).await;
+            return Err(refusal);
+        }
+    }
 
     let mut interrupts = Interrupts::listen()
         .map_err(|error| Failure::refused("cannot listen to signals", error.to_string()))?;
@@ -54,6 +68,26 @@ async fn attempt(source_uri: Uri, options: &Migrate) -> Result<(Moved, String), 
     drop(watcher);
     close(source).await;
     moved.map(|moved| (moved, name))
+}
+
+/// What both hosts have to say before anything is begun. What only warns is said at once.
+async fn look(source: &Connection, request: &Request, way: &Way, go: &Go) -> Option<Plan> {
+    let target = match way {
+        Way::Direct(connection, _) => Target::Direct(connection.clone()),
+        Way::PeerToPeer(uri) => Target::Peer(uri.clone()),
+    };
+    let depth = if go.predict { Depth::Prediction } else { Depth::Checks };
+    let Request { domain, flags, params } = request.clone();
+    let plan = plan::before(source, &Thought { domain, flags, params }, &target, depth).await?;
+    if !go.migrate.quiet {
+        for warning in plan.warnings() {
+            show::line(&Shown(warning).to_string());
+        }
+        if let Some(prediction) = &plan.prediction {
+            show::line(&Foreseen(prediction).to_string());
+        }
+    }
+    Some(plan)
 }
 
 /// Where to, before anybody was asked.
@@ -118,11 +152,13 @@ pub(crate) fn details(figures: &Figures) -> String {
 }
 
 /// The result for programs. Fields that are not known are null.
-fn report(options: &Migrate, result: &Result<(Moved, String), Failure>) -> Value {
+fn report(options: &Migrate, result: &Result<(Moved, String), Failure>, plan: Option<&Plan>) -> Value {
     let common = json!({
         "guest": options.guest,
         "destination": options.destination,
         "coordination": if options.p2p { "p2p" } else { "direct" },
+        "findings": plan.map(Plan::json_findings),
+        "predicted": plan.and_then(|plan| plan.prediction.as_ref()),
     });
     let rest = match result {
         Ok((moved, destination)) => json!({
@@ -167,7 +203,7 @@ mod tests {
 
     fn options() -> Migrate {
         match Cli::try_parse_from(["ferry", "migrate", "vm", "/b", "--json"]).unwrap().command {
-            Command::Migrate(options) => *options,
+            Command::Migrate(go) => go.migrate,
             other => panic!("{other:?}"),
         }
     }
@@ -190,13 +226,13 @@ mod tests {
     #[test]
     fn programs_get_the_same_and_the_codes() {
         let result = Ok((moved(), "qemu:///system".to_owned()));
-        let line = report(&options(), &result);
+        let line = report(&options(), &result, None);
         assert_eq!(
             (&line["outcome"], &line["total_ms"], &line["pause_ms"]),
             (&json!("moved"), &json!(1234), &json!(23))
         );
         let error = Error::of(ErrorCode::OPERATION_ABORTED, Origin::QEMU, "so");
-        let line = report(&options(), &Err(Failure::failed("x", error)));
+        let line = report(&options(), &Err(Failure::failed("x", error)), None);
         assert_eq!((&line["outcome"], &line["error"]["code"]), (&json!("failed"), &json!(78)));
         assert!(!line.to_string().contains('\n'));
     }

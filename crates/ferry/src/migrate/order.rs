@@ -62,7 +62,7 @@ mod tests {
 
     fn options(words: &str) -> Migrate {
         match Cli::try_parse_from(format!("ferry migrate vm d {words}").split_whitespace()).unwrap().command {
-            Command::Migrate(options) => *options,
+            Command::Migrate(go) => go.migrate,
             other => panic!("{other:?}"),
         }
     }

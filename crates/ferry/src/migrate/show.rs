@@ -128,6 +128,7 @@ impl Watcher for Lines {
     }
 }
 
-fn line(text: &str) {
+/// A line about a migration, whoever watches it.
+pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -376,6 +376,8 @@ pub(crate) async fn dispatch(context: Context, call: Call) -> Result<Answer, Err
             Resolve => operator::resolve,
             PlanLeaving => plan::leaving,
             PlanArriving => plan::arriving,
+            PlanProbe => plan::probe,
+            PlanPeer => plan::peer,
 
             DomainMigrateBegin3 => migrate::begin_plain,
             DomainMigratePrepare3 => migrate::prepare_plain,

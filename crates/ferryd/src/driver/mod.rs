@@ -48,7 +48,7 @@ use crate::host::Host;
 use crate::perform::storage::Surveyor;
 
 pub(crate) use guest::Guest;
-pub(crate) use request::{DomainHandle, Leaving, Reply, Request, Told, WhichJob};
+pub(crate) use request::{DomainHandle, Leaving, Predicted, Reply, Request, Told, WhichJob};
 pub(crate) use snapshots::unknown as unknown_snapshot;
 pub(crate) use view::{Live, View};
 
@@ -83,6 +83,7 @@ pub(crate) fn spawn(host: Arc<Host>, uuid: Uuid, name: String) -> DomainHandle {
         opening: Vec::new(),
         moved_to: None,
         completed_job: None,
+        predicted: None,
         limits: Limits::default(),
     };
     tokio::spawn(driver.run());
@@ -132,6 +133,8 @@ pub(crate) struct Driver {
     moved_to: Option<Peer>,
     /// What the last job did, until somebody reads it.
     completed_job: Option<JobStats>,
+    /// What a plan has predicted last.
+    predicted: Option<Box<Predicted>>,
     limits: Limits,
 }
 
@@ -295,6 +298,7 @@ impl Driver {
                 let leaving = self.plan_leaving(&parameters).await;
                 self.answer(reply, leaving);
             }
+            Request::Predicted(predicted) => self.predicted = Some(predicted),
             Request::Resolve { guest_is, reply } => self.resolve(guest_is, reply).await,
             Request::StartRefused { id } => self.start_refused(id).await,
             Request::PackageLoaded { id } => self.package_loaded(id).await,

@@ -6,14 +6,19 @@
 use std::sync::Arc;
 
 use ferry_domxml::Domain;
+use ferry_migration::checks::Finding;
+use ferry_migration::checks::disks::Row;
+use ferry_migration::cookie::Machine;
 use ferry_migration::message::Word;
 use ferry_migration::params::Request as Parameters;
+use ferry_migration::predict::Prediction;
 use ferry_migration::stats::JobStats;
 use ferry_migration::{GuestIs, MigrationId};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{AffectFlags, DestroyFlags, ShutdownFlags, StartFlags, UndefineFlags};
 use ferry_rpc::proto::{DomainRef, HandoverTell};
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::View;
 use super::change::Change;
@@ -76,6 +81,8 @@ pub(crate) enum Request {
     Heard { id: MigrationId, said: Word, answer: Answer },
     /// What stands in the way of a migration; nothing is begun.
     PlanLeaving { parameters: Box<Parameters>, reply: Reply<Leaving> },
+    /// Remember what was predicted, for the history of a migration that may follow.
+    Predicted(Box<Predicted>),
     /// The operator's word on a migration that is in doubt.
     Resolve { guest_is: GuestIs, reply: Reply<()> },
     /// QEMU refused to start the arriving guest.
@@ -88,13 +95,29 @@ pub(crate) enum Request {
     Adopt { found: Box<Found>, reply: Reply<()> },
 }
 
-/// A migration that is only thought of.
+/// A migration that is only thought of, on its source.
 #[derive(Debug)]
 pub(crate) struct Leaving {
-    /// Everything that stands in its way on the source, with what would help where that is known.
-    pub(crate) obstacles: Vec<(Error, &'static str)>,
+    /// What Begin would refuse before anything else is looked at.
+    pub(crate) refused: Option<Error>,
+    /// Everything else that stands in its way, or that the operator should know.
+    pub(crate) findings: Vec<Finding>,
     /// The definition for the destination, when one could be made.
     pub(crate) xml: Option<String>,
+    /// What the guest's machine is made of, while it runs.
+    pub(crate) machine: Option<Machine>,
+    /// Its disks, source by source.
+    pub(crate) disks: Vec<Row>,
+}
+
+/// What was predicted of a migration that may follow.
+#[derive(Debug, Clone)]
+pub(crate) struct Predicted {
+    /// The host that the guest would go to.
+    pub(crate) destination: Uuid,
+    pub(crate) prediction: Prediction,
+    /// When, ms since 1970.
+    pub(crate) at_ms: u64,
 }
 
 /// What the other daemon of a migration says, not yet believed.
@@ -135,6 +158,11 @@ impl DomainHandle {
     pub(crate) async fn until(&self, stands: impl Fn(&View) -> bool) {
         // An error is the driver's end.
         let _ = self.view.clone().wait_for(|view| stands(view)).await;
+    }
+
+    /// Says something that needs no answer. A driver that has ended has nothing to hear.
+    pub(crate) async fn tell(&self, request: Request) {
+        let _ = self.mailbox.send(request).await;
     }
 
     /// Asks, and waits for the answer.

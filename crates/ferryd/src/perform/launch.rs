@@ -112,11 +112,23 @@ pub(crate) async fn launch(
 
 /// The command line that `domain`, which was completed, would be started with, for people to read. Nothing is opened:
 /// every descriptor is shown as -1.
-pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Result<String, Error> {
-    const UNOPENED: RawFd = -1;
+pub(crate) async fn command_line_of(host: &Arc<Host>, domain: Domain) -> Result<String, Error> {
     let capabilities = host.capabilities(domain.devices.emulator.as_deref()).await?;
-    ferry_qemu::validate(&domain, &capabilities).map_err(refuse::invalid_definition)?;
-    ferry_qemu::host_model::expand(&mut domain, &capabilities).map_err(refuse::no_host_model)?;
+    unopened_line(host, domain, &capabilities).map(|line| refuse::shell_like(&line))
+}
+
+/// The same as words, for whoever wants to know what would be built.
+///
+/// # Errors
+/// What the binary cannot run.
+pub(crate) fn unopened_line(
+    host: &Host,
+    mut domain: Domain,
+    capabilities: &Capabilities,
+) -> Result<CommandLine, Error> {
+    const UNOPENED: RawFd = -1;
+    ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition)?;
+    ferry_qemu::host_model::expand(&mut domain, capabilities).map_err(refuse::no_host_model)?;
     blockgraph::number(&mut domain.devices.disks);
     ferry_qemu::aliases::assign(&mut domain).map_err(refuse::machine)?;
     let mut launch = Launch::new(UNOPENED, now());
@@ -155,16 +167,15 @@ pub(crate) async fn command_line_of(host: &Arc<Host>, mut domain: Domain) -> Res
     for alias in aliases.filter_map(|info| info.alias.clone()) {
         launch.chardevs.insert(alias, unopened.clone());
     }
-    let line = command_line(&domain, &capabilities, &launch).map_err(refuse::no_command_line)?;
-    Ok(refuse::shell_like(&line))
+    command_line(&domain, capabilities, &launch).map_err(refuse::no_command_line)
 }
 
 /// Everything that would keep this definition from being started here as far as it can be seen without starting it.
 /// May block: for a thread that can.
 pub(crate) fn rehearse(host: &Host, mut domain: Domain, capabilities: &Capabilities) -> Vec<Error> {
-    let mut found = Vec::new();
+    let problems = ferry_qemu::validate::problems(&domain, capabilities);
+    let mut found: Vec<Error> = problems.into_iter().map(refuse::invalid_definition).collect();
     let mut note = |outcome: Result<(), Error>| found.extend(outcome.err());
-    note(ferry_qemu::validate(&domain, capabilities).map_err(refuse::invalid_definition));
     note(ferry_qemu::host_model::expand(&mut domain, capabilities).map(drop).map_err(refuse::no_host_model));
     let folders = memory::folders(&host.layout);
     note(check_memory(&domain, capabilities, folders).map_err(refuse::no_command_line));

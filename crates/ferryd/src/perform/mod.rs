@@ -4,6 +4,7 @@ pub(crate) mod activate;
 pub(crate) mod agent;
 pub(crate) mod discard;
 pub(crate) mod firmware;
+pub(crate) mod fit;
 pub(crate) mod hook;
 pub(crate) mod images;
 pub(crate) mod launch;

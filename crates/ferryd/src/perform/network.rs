@@ -13,6 +13,11 @@ use ferry_rpc::error::{Error, ErrorCode, Origin};
 
 use crate::sys;
 
+/// Every address of this host, as something to listen on: IPv6's takes IPv4 too, where the host has IPv6.
+pub(crate) fn any_address() -> &'static str {
+    if Path::new("/proc/net/if_inet6").exists() { "::" } else { "0.0.0.0" }
+}
+
 /// What one interface needs of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TapRequest {

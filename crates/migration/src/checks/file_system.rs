@@ -53,6 +53,15 @@ const BY_FUSE_TYPE: [(&str, Sharing); 8] = [
 ];
 
 impl Sharing {
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Shared => "shared",
+            Self::Clustered => "clustered",
+        }
+    }
+
     /// Of a file system with this `f_type` and this type in mountinfo.
     pub fn of(number: u32, kind: &str) -> Self {
         let by_number = BY_NUMBER.iter().find(|(known, _)| *known == number).map(|(_, sharing)| *sharing);

@@ -4,6 +4,7 @@
 //!   facts about the guest ───> allowed ─┐
 //!   facts about its storage ─> safe ────┼──> Vec<Finding> ──> refusal: one error that names them all
 //!   where its TPM's state is ─> tpm ────┤
+//!   facts about the other host > fits ──┤                └──> a plan: the warnings too
 //!   user's flags ────────────> Ask ─────┘
 //! ```
 //!
@@ -13,8 +14,11 @@
 
 pub mod allowed;
 mod devices;
+pub mod disks;
 pub mod file_system;
+pub mod fits;
 pub mod safe;
+pub mod stock;
 pub mod tpm;
 
 use ferry_rpc::error::{Error, ErrorCode, Origin};

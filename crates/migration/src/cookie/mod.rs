@@ -19,6 +19,13 @@
 //!   <ferry:overlay disk='vda' size='…' data='…' node='…'><ferry:bitmap>…</ferry:bitmap></ferry:overlay>
 //! </ferry:handover>
 //! ```
+//! and begin what the guest's machine is made of, so that the destination builds neither more nor less:
+//! ```xml
+//! <ferry:machine xmlns:ferry='…'>
+//!   <ferry:device>virtio-blk-pci at bus=pci.0 addr=0x4</ferry:device>
+//!   <ferry:lacks>avx512f</ferry:lacks>
+//! </ferry:machine>
+//! ```
 
 mod read;
 mod statistics;
@@ -38,7 +45,10 @@ pub const BYTES_MAX: usize = 4_194_304;
 /// Most control addresses that a daemon tells.
 pub const ADDRESSES_MAX: usize = 8;
 
-/// The namespace of our element.
+/// Most devices, and most features that a processor lacks, that a source tells.
+pub const MACHINE_MAX: usize = 4096;
+
+/// The namespace of our elements.
 pub(crate) const NAMESPACE: &str = "https://github.com/ferry-vm/ferry/ns/handover/1";
 
 /// A cookie, read or to be written.
@@ -50,6 +60,8 @@ pub struct Cookie {
     pub features: Vec<Feature>,
     /// What only a Ferry reads.
     pub handover: Option<Handover>,
+    /// What the guest's machine is made of; only a Ferry tells.
+    pub machine: Option<Machine>,
     /// The guest's CPU as it runs: a `<cpu>` element's text.
     pub cpu: Option<String>,
     /// What this side's hypervisor can do; absent is "no information".
@@ -112,6 +124,15 @@ pub struct Handover {
     pub says: Option<Says>,
     /// In Begin's: images that need not be shared. In Prepare's: those of them that have their like there.
     pub overlays: Vec<Overlay>,
+}
+
+/// What the guest's machine is made of, on the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Its devices, each as its model and its place.
+    pub devices: Vec<String>,
+    /// Features that its definition asks for and that its processor lacks there.
+    pub lacks: Vec<String>,
 }
 
 /// A statement in a cookie.
@@ -227,6 +248,7 @@ impl Cookie {
             common,
             features: Vec::new(),
             handover: None,
+            machine: None,
             cpu: None,
             capabilities: None,
             persistent: None,

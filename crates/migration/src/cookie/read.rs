@@ -6,8 +6,8 @@ use ferry_rpc::{Error, ErrorCode, Origin};
 use crate::overlay::{BITMAPS_MAX, OVERLAYS_MAX, Overlay};
 
 use super::{
-    ADDRESSES_MAX, BYTES_MAX, Capability, Common, Cookie, Feature, Graphics, Handover, NAMESPACE, Says,
-    statistics,
+    ADDRESSES_MAX, BYTES_MAX, Capability, Common, Cookie, Feature, Graphics, Handover, MACHINE_MAX, Machine,
+    NAMESPACE, Says, statistics,
 };
 
 /// Longest control address, bytes.
@@ -114,6 +114,9 @@ pub enum CookieError {
     /// Our own element is not as we write it.
     #[error("malformed ferry:handover element in migration data")]
     Handover,
+    /// The same of what the machine is made of.
+    #[error("malformed ferry:machine element in migration data")]
+    Machine,
 }
 
 impl From<CookieError> for Error {
@@ -133,7 +136,8 @@ impl From<CookieError> for Error {
             | CookieError::FeatureWithoutName
             | CookieError::UnknownFeature(_)
             | CookieError::UnsupportedFeature(_)
-            | CookieError::Handover => Self::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text),
+            | CookieError::Handover
+            | CookieError::Machine => Self::of(ErrorCode::INTERNAL_ERROR, Origin::QEMU, text),
         }
     }
 }
@@ -156,12 +160,14 @@ impl Cookie {
         let common = read_common(&root, expected)?;
         let features = read_features(&root, reader)?;
         let handover = root.child("ferry:handover").map(read_handover).transpose()?.flatten();
+        let machine = root.child("ferry:machine").map(read_machine).transpose()?.flatten();
         let wants = |feature| reader.accepts(feature);
         let kept = |name| root.child(name).map(to_text);
         Ok(Some(Self {
             common,
             features,
             handover,
+            machine,
             cpu: if wants(Feature::Cpu) { kept("cpu") } else { None },
             capabilities: if wants(Feature::Capabilities) {
                 root.child("capabilities").map(read_capabilities)
@@ -281,6 +287,29 @@ fn read_overlay(element: &Element) -> Result<Overlay, CookieError> {
         data: attribute("data")?.to_owned(),
         bitmaps,
     })
+}
+
+/// The same for what the machine is made of.
+fn read_machine(element: &Element) -> Result<Option<Machine>, CookieError> {
+    /// Longest word about a device, bytes.
+    const WORD_MAX: usize = 256;
+    if element.attribute("xmlns:ferry") != Some(NAMESPACE) {
+        return Ok(None);
+    }
+    let mut machine = Machine::default();
+    for child in element.elements() {
+        let list = match child.name.as_str() {
+            "ferry:device" => &mut machine.devices,
+            "ferry:lacks" => &mut machine.lacks,
+            _ => return Err(CookieError::Machine),
+        };
+        let word = child.text().trim().to_owned();
+        if list.len() == MACHINE_MAX || word.is_empty() || word.len() > WORD_MAX {
+            return Err(CookieError::Machine);
+        }
+        list.push(word);
+    }
+    Ok(Some(machine))
 }
 
 /// Capabilities without a name, or above a bound that no hypervisor reaches, are passed over.

@@ -70,6 +70,10 @@ fn each_phase_reads_back_what_it_takes() {
     let begin = Cookie {
         features: vec![Feature::Lockstate],
         handover: Some(handover(None)),
+        machine: Some(Machine {
+            devices: vec!["virtio-blk-pci at bus=pci.0 addr=0x4".into(), "pvpanic".into()],
+            lacks: vec!["avx512f".into()],
+        }),
         cpu: Some("<cpu mode='custom'><model>qemu64</model></cpu>".into()),
         capabilities: Some(capabilities.clone()),
         ..Cookie::new(common())
@@ -99,6 +103,24 @@ fn each_phase_reads_back_what_it_takes() {
         ..Cookie::new(common())
     };
     assert_eq!(parse(&finish.to_bytes(), Reader::Confirm), Ok(Some(finish)));
+}
+
+#[test]
+fn what_a_machine_is_made_of_is_bounded_and_nothing_else() {
+    let element =
+        |inner: &str| with(&format!("<ferry:machine xmlns:ferry='{NAMESPACE}'>{inner}</ferry:machine>"));
+    let read = |bytes: &[u8]| parse(bytes, Reader::Prepare).map(|cookie| cookie.unwrap().machine);
+    assert_eq!(read(&with("")), Ok(None));
+    assert_eq!(read(&element("")), Ok(Some(Machine::default())));
+    assert_eq!(read(&with("<ferry:machine xmlns:ferry='later'><x/></ferry:machine>")), Ok(None));
+    for bad in [
+        "<ferry:device/>".to_owned(),
+        "<ferry:other>a</ferry:other>".to_owned(),
+        format!("<ferry:device>{}</ferry:device>", "a".repeat(257)),
+        "<ferry:lacks>a</ferry:lacks>".repeat(MACHINE_MAX + 1),
+    ] {
+        assert_eq!(read(&element(&bad)), Err(CookieError::Machine), "{bad:.60}");
+    }
 }
 
 #[test]

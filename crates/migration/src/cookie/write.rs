@@ -1,6 +1,6 @@
 //! A [`Cookie`] into its bytes. Called by the driver; knows the layout and nothing else.
 
-use super::{Cookie, Graphics, Handover, NAMESPACE};
+use super::{Cookie, Graphics, Handover, Machine, NAMESPACE};
 use crate::overlay::Overlay;
 
 impl Cookie {
@@ -23,6 +23,9 @@ impl Cookie {
         }
         if let Some(handover) = &self.handover {
             write_handover(&mut xml, handover);
+        }
+        if let Some(machine) = &self.machine {
+            write_machine(&mut xml, machine);
         }
         if let Some(graphics) = &self.graphics {
             write_graphics(&mut xml, graphics);
@@ -75,6 +78,17 @@ fn write_overlay(xml: &mut String, overlay: &Overlay) {
         element(xml, 3, "ferry:bitmap", bitmap);
     }
     xml.push_str("    </ferry:overlay>\n");
+}
+
+fn write_machine(xml: &mut String, machine: &Machine) {
+    open(xml, 1, "ferry:machine", &[("xmlns:ferry", NAMESPACE)], ">");
+    for device in &machine.devices {
+        element(xml, 2, "ferry:device", device);
+    }
+    for feature in &machine.lacks {
+        element(xml, 2, "ferry:lacks", feature);
+    }
+    xml.push_str("  </ferry:machine>\n");
 }
 
 fn write_graphics(xml: &mut String, graphics: &Graphics) {

@@ -452,3 +452,24 @@ fn a_guest_that_arrives_gets_nothing_new() {
     assert_eq!(domain.devices.controllers.len(), 3, "usb none, sata, root");
     assert_eq!(domain.os.machine.machine.as_deref(), Some("pc-q35-7.2"));
 }
+
+/// A plan is told of everything, not of what comes first.
+#[test]
+fn all_that_a_binary_cannot_run_is_found_at_once() {
+    let text = "<domain type='kvm'><name>vm</name><memory>65536</memory><vcpu>1</vcpu>
+        <os><type arch='x86_64' machine='pc'>hvm</type></os>
+        <cpu mode='custom'><model>Foo</model></cpu>
+        <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+        <disk type='file' device='disk'><source file='/a'/><target dev='vda' bus='virtio'/><wwn>1</wwn></disk></devices></domain>";
+    let domain = Domain::parse(text).unwrap();
+    let mut capabilities = capabilities("7.2");
+    capabilities.accelerators.retain(|_, _| false);
+    let found = validate::problems(&domain, &capabilities);
+    let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(texts.len() >= 3, "{texts:?}");
+    for part in ["does not support virt type 'kvm'", "CPU model 'Foo'", "Only ide and scsi disk support wwn"]
+    {
+        assert!(texts.iter().any(|text| text.contains(part)), "{part}: {texts:?}");
+    }
+    assert_eq!(validate(&domain, &capabilities).unwrap_err(), found[0]);
+}

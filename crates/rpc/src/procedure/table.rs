@@ -313,4 +313,6 @@ procedures! {
     Ferry 3 Resolve = resolve, Low, None, [write NONE "ferryResolve"];
     Ferry 4 PlanLeaving = plan_leaving, Low, None, [write NONE "ferryPlanLeaving"];
     Ferry 5 PlanArriving = plan_arriving, Low, None, [write NONE "ferryPlanArriving"];
+    Ferry 6 PlanProbe = plan_probe, Low, None, [write NONE "ferryPlanProbe"];
+    Ferry 7 PlanPeer = plan_peer, Low, None, [write NONE "ferryPlanPeer"];
 }

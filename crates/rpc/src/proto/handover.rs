@@ -5,8 +5,6 @@ use ferry_xdr::{Array, Codec, DecodeError, EncodeError, Reader, Writer};
 use uuid::Uuid;
 
 use super::{Cookie, DomainRef, RawUuid};
-use crate::flags::MigrateFlags;
-use crate::typed_param::TypedParam;
 
 /// So many raw bytes, no length.
 #[derive(Debug)]
@@ -47,20 +45,6 @@ calls! {
         domain: DomainRef,
         guest_is_here: bool,
     } -> ();
-
-    /// Source: everything that stands in the way of a migration with these flags and parameters (those of Begin). Nothing
-    /// is changed.
-    PlanLeaving {
-        domain: DomainRef,
-        params: Vec<TypedParam> as Array<64>,
-        flags: MigrateFlags,
-    } -> PlanReply;
-
-    /// Destination: the same for a guest that arrives, with the parameters of Prepare.
-    PlanArriving {
-        params: Vec<TypedParam> as Array<64>,
-        flags: MigrateFlags,
-    } -> PlanReply;
 }
 
 parts! {
@@ -76,22 +60,6 @@ parts! {
         pub result: String,
         pub guarantee: String,
         pub statistics: String,
-    }
-
-    /// One problem: stock's code for it, the text that a client would be shown, and what would help.
-    pub struct PlanFinding {
-        pub code: i32,
-        pub message: String,
-        pub remedy: String,
-    }
-
-    /// `xml` is the definition for the destination, when the source could make one. `has_address`: the daemon can be asked
-    /// by the other one.
-    pub struct PlanReply {
-        pub host: Uuid as RawUuid,
-        pub has_address: bool,
-        pub xml: Option<String>,
-        pub findings: Vec<PlanFinding> as Array<1024>,
     }
 
     pub struct HistoryReply {

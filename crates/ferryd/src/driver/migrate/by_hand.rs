@@ -16,11 +16,11 @@ use ferry_migration::wire::{Context, Direction, NotResumable};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use tokio::time::Instant;
 
-use super::destination::any_address;
 use super::postcopy::Memory;
 use super::{Begun, Migration, Prepared, cookies};
 use crate::driver::{Driver, Reply, answer};
 use crate::listen::Client;
+use crate::perform::network;
 use crate::refuse;
 
 /// How long a Perform by hand waits for the channel.
@@ -172,7 +172,7 @@ impl Driver {
         let listening = match present.clone().filter(|_| is_free && parameters.listen_address.is_none()) {
             Some(present) => present,
             None => {
-                let any = self.host.config.migration_address.as_deref().unwrap_or(any_address());
+                let any = self.host.config.migration_address.as_deref().unwrap_or(network::any_address());
                 Listen::plan(wished.as_ref(), parameters.listen_address.as_deref())?.qemu_incoming(any, port)
             }
         };

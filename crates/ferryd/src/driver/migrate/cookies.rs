@@ -4,7 +4,9 @@
 //! of our own; a stock peer passes over it, and a cookie without it means that the peer proves nothing.
 
 use ferry_domxml::FormatOptions;
-use ferry_migration::cookie::{Capability, Common, Cookie, Expected, Feature, Handover, Reader, Says};
+use ferry_migration::cookie::{
+    Capability, Common, Cookie, Expected, Feature, Handover, Machine, Reader, Says,
+};
 use ferry_migration::overlay::Overlay;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::plan::BestEffort;
@@ -30,6 +32,8 @@ pub(super) struct Offer {
     pub(super) names: Option<Names>,
     /// Images of the guest that hold nothing but bitmaps.
     pub(super) overlays: Vec<Overlay>,
+    /// What the guest's machine is made of; nothing from a stock source.
+    pub(super) machine: Option<Machine>,
     /// Where the source's daemon can be asked.
     pub(super) peer: Option<Other>,
     /// What the source is when it cannot be asked.
@@ -75,6 +79,7 @@ pub(super) fn begin(
     cookie.handover = Some(Handover { overlays, ..handover(driver, names, None) });
     if !parameters.is_offline() {
         cookie.capabilities = Some(capabilities(driver, AUTO_SOURCE));
+        cookie.machine = driver.machine();
         cookie.cpu = driver
             .guest
             .as_ref()
@@ -142,12 +147,14 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
             hostname: None,
             names: None,
             overlays: Vec::new(),
+            machine: None,
             peer: None,
             without_address: Peer::Mute(BestEffort::CookieLost),
         });
     };
     let overlays = cookie.handover.as_ref().map(|handover| handover.overlays.clone()).unwrap_or_default();
     let (peer, without_address) = other(driver, &cookie);
+    let machine = cookie.machine;
     let names = cookie.handover.map(|handover| Names {
         id: handover.id,
         epoch: handover.epoch,
@@ -158,6 +165,7 @@ pub(super) fn read_begun(driver: &Driver, bytes: &[u8]) -> Result<Offer, Error> 
         hostname: Some(cookie.common.hostname),
         names,
         overlays,
+        machine,
         peer,
         without_address,
     })

@@ -15,6 +15,9 @@ use super::{Migration, Names};
 use crate::driver::{Driver, now_ms};
 use crate::fault;
 
+/// For how long a plan is one for the migration that follows it, ms.
+const FORESEEN_MS_MAX: u64 = 10 * 60 * 1000;
+
 /// What stands beside every record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Beside {
@@ -132,7 +135,19 @@ impl Driver {
         };
         let peer = outgoing.parameters().migrate_uri.clone().unwrap_or_default();
         let guarantee = guarantee(outgoing.machine.peer().map(Peer::guarantee), outgoing.parameters().flags);
-        let figures = figures(&outgoing.stats);
+        let mut figures = figures(&outgoing.stats);
+        let peer_host = outgoing.conversation.peer.as_ref().map(|peer| peer.host);
+        let limited = outgoing.parameters().bandwidth_mib.is_some() || self.limits.speed_mib.is_some();
+        figures["peer_host"] = serde_json::json!(peer_host);
+        figures["limited"] = serde_json::json!(limited);
+        // A plan that is older, or for another host, says nothing of this migration.
+        let foreseen = self.predicted.as_ref().filter(|predicted| {
+            let age_ms = outgoing.stats.timeline.started.saturating_sub(predicted.at_ms);
+            Some(predicted.destination) == peer_host && age_ms <= FORESEEN_MS_MAX
+        });
+        if let Some(predicted) = foreseen {
+            figures["predicted"] = serde_json::to_value(&predicted.prediction).unwrap_or_default();
+        }
         let entry = self.history(
             &outgoing.names,
             Direction::Out,
@@ -227,6 +242,8 @@ fn figures(stats: &ferry_migration::stats::JobStats) -> serde_json::Value {
         "time_elapsed_ms": stats.time_elapsed_ms,
         "downtime_ms": stats.downtime_ms,
         "memory_processed": stats.progress.memory.map(|memory| memory.processed),
+        "memory_total": stats.progress.memory.map(|memory| memory.total),
+        "copy_ms": stats.progress.total_ms,
         "passes": stats.progress.memory.map(|memory| memory.iteration),
     })
 }

@@ -7,6 +7,7 @@
 mod by_hand;
 mod cookies;
 mod destination;
+mod fit;
 mod journal;
 mod overlays;
 mod postcopy;

@@ -14,6 +14,7 @@ use crate::driver::guest::Guest;
 use crate::fault;
 use crate::host::Port;
 use crate::perform::launch::{self, Purpose};
+use crate::perform::network;
 use crate::refuse;
 
 impl Driver {
@@ -66,7 +67,7 @@ impl Driver {
     /// Gives where it listens, and the port to be kept for it.
     async fn listen_for_source(&self, listen: &Listen) -> Result<(String, Option<Port>), Error> {
         let monitor = self.running()?.monitor.clone();
-        let any = self.host.config.migration_address.as_deref().unwrap_or(any_address());
+        let any = self.host.config.migration_address.as_deref().unwrap_or(network::any_address());
         let (fixed, address) = match listen {
             Listen::Tcp { port, address } => (port.is_some(), address.as_deref().unwrap_or(any)),
             Listen::Unix { .. } => (true, any),
@@ -93,9 +94,4 @@ impl Driver {
             }
         }
     }
-}
-
-/// The wildcard on which to listen: IPv6's takes IPv4 too, where the host has IPv6.
-pub(in crate::driver::migrate) fn any_address() -> &'static str {
-    if std::path::Path::new("/proc/net/if_inet6").exists() { "::" } else { "0.0.0.0" }
 }

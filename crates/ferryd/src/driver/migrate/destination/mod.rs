@@ -32,8 +32,6 @@ use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::{DefinedDetail, LifecycleEvent, PausedReason, SuspendedDetail};
 use tokio::time::Instant;
 
-pub(super) use listen::any_address;
-
 use super::postcopy::Memory;
 use super::{Arrived, Conversation, DOUBT_AFTER, Migration, Names, Pending, Prepared, Rest, cookies};
 use crate::driver::guest::Ending;
@@ -127,6 +125,9 @@ impl Driver {
             return self.answer(reply, prepared);
         }
         if let Err(error) = parameters.data_uri() {
+            return answer(reply, Err(error));
+        }
+        if let Err(error) = self.check_fit(&definition, offer.machine).await {
             return answer(reply, Err(error));
         }
         if let Some(names) = &offer.names {

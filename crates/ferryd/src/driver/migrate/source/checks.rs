@@ -6,16 +6,16 @@
 use std::sync::Arc;
 
 use ferry_domain::State;
+use ferry_domxml::Domain;
 use ferry_migration::checks::{self, Ask, Finding, allowed, safe, tpm};
 use ferry_migration::overlay::Overlay;
-use ferry_migration::params::Request as Parameters;
 use ferry_qmp::commands::block::QueryBlockJobs;
 use ferry_qmp::commands::progress::QueryMigrate;
 use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
 use ferry_rpc::values::PausedReason;
 
-use crate::driver::{Driver, Leaving};
+use crate::driver::Driver;
 use crate::perform::storage;
 use crate::refuse;
 
@@ -36,27 +36,8 @@ impl Driver {
         checks::refusal(&found).map_or(Ok(()), Err)
     }
 
-    /// What this migration would meet here, without beginning it.
-    pub(in crate::driver) async fn plan_leaving(
-        &mut self,
-        parameters: &Parameters,
-    ) -> Result<Leaving, Error> {
-        let overlays = self.overlays().await?;
-        let found = self.obstacles(Ask::of(parameters.flags), &overlays, None).await?;
-        let mut obstacles: Vec<_> = found.iter().map(|finding| (finding.error(), finding.remedy)).collect();
-        // Not running, another job, another guest ABI: what Begin looks at first.
-        let xml = match self.offer(parameters, overlays) {
-            Ok((begun, _)) => Some(begun.xml),
-            Err(error) => {
-                obstacles.insert(0, (error, ""));
-                None
-            }
-        };
-        Ok(Leaving { obstacles, xml })
-    }
-
     /// Everything that stands in the way. An error means that QEMU could not be asked.
-    async fn obstacles(
+    pub(super) async fn obstacles(
         &mut self,
         ask: Ask,
         overlays: &[Overlay],
@@ -73,6 +54,19 @@ impl Driver {
         if ask.trust_disks || ask.offline {
             return Ok(found);
         }
+        let disks = self.surveyed(&domain, overlays, there).await;
+        let drops_cache = self.guest.as_ref().is_some_and(|guest| guest.capabilities.drops_cache());
+        found.extend(safe::findings(&disks, drops_cache || !self.host.config.check_disk_cache));
+        Ok(found)
+    }
+
+    /// The guest's disks as they lie here.
+    pub(super) async fn surveyed(
+        &mut self,
+        domain: &Domain,
+        overlays: &[Overlay],
+        there: Option<&[Overlay]>,
+    ) -> Vec<safe::Disk> {
         let mut disks =
             self.surveyor.survey(&domain.devices.disks, &self.host.config.shared_filesystems).await;
         for disk in &mut disks {
@@ -82,9 +76,7 @@ impl Driver {
                 is_there: there.map(|there| there.iter().any(|there| there.disk == overlay.disk)),
             });
         }
-        let drops_cache = self.guest.as_ref().is_some_and(|guest| guest.capabilities.drops_cache());
-        found.extend(safe::findings(&disks, drops_cache || !self.host.config.check_disk_cache));
-        Ok(found)
+        disks
     }
 
     async fn facts(&self, ask: Ask) -> Result<allowed::Facts, Error> {

@@ -7,6 +7,7 @@
 mod calls;
 mod checks;
 mod effects;
+mod plan;
 
 use std::collections::VecDeque;
 

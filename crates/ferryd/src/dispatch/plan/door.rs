@@ -1,0 +1,268 @@
+//! The door of a plan: the destination listens for a moment where it would receive the guest, and the source tries
+//! whether it gets through, and how fast.
+//!
+//! ```text
+//!   source                              destination
+//!     connect, 16 bytes of token ──────>  [listens on a port of the pool for 3 s at most]
+//!     <────────────────────────── 'F'     [listens no more; the port is free again]
+//!     bytes, as many as go in 0.2 s ───>  counts them
+//!     <─────── u64 bytes, u64 µs          closes
+//! ```
+//!
+//! Without the token nobody is answered, so that a name which leads to another host's port is found out. Both ends have a
+//! time limit for each step and a bound of what they move; what is left of a door when nobody comes is nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_migration::params::Request as Parameters;
+use ferry_migration::uri::{DataUri, Listen};
+use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::proto::PlanDoor;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use uuid::Uuid;
+
+use crate::host::{Host, Port};
+use crate::perform::network;
+use crate::refuse;
+
+/// Doors that may be open at once; a port of the pool each.
+static DOORS: Semaphore = Semaphore::const_new(8);
+
+/// How long a door is open for somebody who has not come.
+const OPEN_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long each step may take, beside the measurement.
+const STEP_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long is measured.
+const MEASURE: Duration = Duration::from_millis(200);
+
+/// Most that a measurement moves, bytes.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// What is sent at once, bytes.
+const CHUNK: usize = 64 << 10;
+
+/// The destination's answer to the token.
+const GREETING: u8 = b'F';
+
+/// What [`open`] came to.
+pub(super) enum Door {
+    /// The source may try it.
+    Open(PlanDoor),
+    /// There is none, and this is why.
+    None(&'static str),
+}
+
+/// Opens a door where a guest with these parameters would be received. It closes by itself.
+///
+/// # Errors
+/// Nothing can be listened on there: no guest could be received either.
+pub(super) async fn open(host: &Arc<Host>, parameters: &Parameters) -> Result<Door, Error> {
+    let uri = parameters.data_uri()?;
+    let listen = Listen::plan(uri.as_ref(), parameters.listen_address.as_deref())?;
+    let Listen::Tcp { address, port: fixed } = listen else {
+        return Ok(Door::None("the memory goes through a UNIX socket"));
+    };
+    let Ok(permit) = DOORS.try_acquire() else {
+        return Ok(Door::None("too many plans are being made on the destination at once"));
+    };
+    let any = host.config.migration_address.as_deref().unwrap_or(network::any_address());
+    let address = address.unwrap_or_else(|| any.to_owned());
+    let (listener, number, port) = match fixed {
+        Some(number) => (listen_at(&address, number).await?, number, None),
+        None => listen_in_pool(host, &address).await?,
+    };
+    let name = match uri {
+        Some(DataUri::Tcp { host, .. }) => host,
+        Some(DataUri::Unix { .. }) | None => {
+            host.config.migration_host.clone().unwrap_or_else(|| host.hostname.clone())
+        }
+    };
+    let token = *Uuid::new_v4().as_bytes();
+    tokio::spawn(async move {
+        let _permit = permit;
+        // Nobody who came is nothing to tell: the source says what it met.
+        let _ = timeout(OPEN_LIMIT + 2 * STEP_LIMIT, serve(listener, port, token)).await;
+    });
+    Ok(Door::Open(PlanDoor { uri: DataUri::Tcp { host: name, port: Some(number) }.to_string(), token }))
+}
+
+async fn listen_in_pool(host: &Host, address: &str) -> Result<(TcpListener, u16, Option<Port>), Error> {
+    let mut at_least = 0;
+    loop {
+        let port = host.ports.take(at_least)?;
+        match listen_on(address, port.number()).await {
+            Ok(listener) => return Ok((listener, port.number(), Some(port))),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                at_least = port.number().saturating_add(1);
+            }
+            Err(error) => return Err(unable(address, port.number(), &error)),
+        }
+    }
+}
+
+async fn listen_at(address: &str, port: u16) -> Result<TcpListener, Error> {
+    listen_on(address, port).await.map_err(|error| unable(address, port, &error))
+}
+
+async fn listen_on(address: &str, port: u16) -> io::Result<TcpListener> {
+    let places: Vec<SocketAddr> = lookup_host((address.trim_matches(['[', ']']), port)).await?.collect();
+    TcpListener::bind(&places[..]).await
+}
+
+fn unable(address: &str, port: u16, error: &io::Error) -> Error {
+    let text = format!("unable to listen for the guest on {address}:{port}: {}", refuse::chain(error));
+    Error::of(ErrorCode::OPERATION_FAILED, Origin::QEMU, text)
+}
+
+/// Waits for the one with the token, and counts what it sends.
+async fn serve(listener: TcpListener, port: Option<Port>, token: [u8; 16]) -> io::Result<()> {
+    let until = Instant::now() + OPEN_LIMIT;
+    let mut stream = loop {
+        let (mut stream, _) = timeout_at(until, listener.accept()).await??;
+        let mut said = [0; 16];
+        let read = timeout_at(until.min(Instant::now() + STEP_LIMIT), stream.read_exact(&mut said)).await;
+        if matches!(read, Ok(Ok(_))) && said == token {
+            break stream;
+        }
+    };
+    // Before anything is answered: who has the answer finds the port free.
+    drop(listener);
+    drop(port);
+    stream.write_all(&[GREETING]).await?;
+    let mut chunk = vec![0; CHUNK];
+    let (mut bytes, mut began, mut ended) = (0_u64, None, Instant::now());
+    let until = ended + STEP_LIMIT;
+    while bytes <= BYTES_MAX {
+        match timeout_at(until, stream.read(&mut chunk)).await?? {
+            0 => break,
+            read => {
+                ended = Instant::now();
+                // The first bytes were on their way before the clock ran.
+                if began.is_none() {
+                    began = Some(ended);
+                } else {
+                    bytes += u64::try_from(read).unwrap_or(0);
+                }
+            }
+        }
+    }
+    let took = began.map_or(Duration::ZERO, |began| ended - began);
+    let mut counted = bytes.to_be_bytes().to_vec();
+    counted.extend(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).to_be_bytes());
+    stream.write_all(&counted).await
+}
+
+/// Goes through a door. With `measures` it also tells how fast, bytes per second: no faster than the limit in it.
+///
+/// # Errors
+/// The source does not reach it.
+pub(super) async fn pass(door: &PlanDoor, measures: Option<Option<u64>>) -> io::Result<Option<u64>> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+    let DataUri::Tcp { host, port: Some(port) } = DataUri::parse(&door.uri).map_err(invalid)? else {
+        return Ok(None);
+    };
+    let mut stream = soon(TcpStream::connect((host.as_str(), port))).await?;
+    soon(stream.write_all(&door.token)).await?;
+    let mut greeting = [0];
+    let greeted = soon(stream.read_exact(&mut greeting)).await;
+    if greeted.is_err() || greeting != [GREETING] {
+        return Err(io::Error::other("something else than the destination answers there"));
+    }
+    let Some(limit) = measures else { return Ok(None) };
+    send(&mut stream, limit).await?;
+    stream.shutdown().await?;
+    let mut counted = [0; 16];
+    soon(stream.read_exact(&mut counted)).await?;
+    let [bytes, micros] = [&counted[..8], &counted[8..]].map(|half| {
+        let mut number = [0; 8];
+        number.copy_from_slice(half);
+        u64::from_be_bytes(number)
+    });
+    Ok((bytes > 0 && micros > 0).then(|| bytes.saturating_mul(1_000_000) / micros))
+}
+
+/// Sends for as long as is measured. A limit is kept chunk by chunk.
+async fn send(stream: &mut TcpStream, limit: Option<u64>) -> io::Result<()> {
+    let chunk = vec![0; CHUNK];
+    let (began, mut sent) = (Instant::now(), 0_u64);
+    while began.elapsed() < MEASURE && sent < BYTES_MAX {
+        if let Some(limit) = limit {
+            // The pace of a limit, not a wait for something to happen.
+            let due = began + Duration::from_secs_f64(sent as f64 / limit.max(1) as f64);
+            if due >= began + MEASURE {
+                break;
+            }
+            sleep_until(due).await;
+        }
+        soon(stream.write_all(&chunk)).await?;
+        sent += CHUNK as u64;
+    }
+    Ok(())
+}
+
+async fn soon<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(STEP_LIMIT, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn door() -> (PlanDoor, tokio::task::JoinHandle<io::Result<()>>) {
+        let listener = listen_on("127.0.0.1", 0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let door = PlanDoor { uri: format!("tcp:127.0.0.1:{port}"), token: [7; 16] };
+        (door, tokio::spawn(serve(listener, None, [7; 16])))
+    }
+
+    #[tokio::test]
+    async fn a_door_opens_once_and_counts_what_comes_through() {
+        let (door, served) = door().await;
+        let speed = pass(&door, Some(None)).await.unwrap().unwrap();
+        assert!(speed > 1 << 20, "{speed}");
+        served.await.unwrap().unwrap();
+        let again = pass(&door, None).await.unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_limit_is_kept() {
+        let (door, served) = door().await;
+        let limit = 4 << 20;
+        let speed = pass(&door, Some(Some(limit))).await.unwrap().unwrap();
+        assert!(speed <= limit + limit / 4, "{speed}");
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_only_looks_leaves_the_port_free() {
+        let (door, served) = door().await;
+        assert_eq!(pass(&door, None).await.unwrap(), None);
+        let port = door.uri.rsplit(':').next().unwrap().parse().unwrap();
+        listen_on("127.0.0.1", port).await.unwrap();
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_else_is_taken_for_the_destination_or_for_the_source() {
+        let (door, served) = door().await;
+        let stranger = PlanDoor { token: [8; 16], ..door.clone() };
+        let refused = pass(&stranger, None).await.unwrap_err();
+        assert!(refused.to_string().contains("something else"), "{refused}");
+        pass(&door, None).await.unwrap();
+        served.await.unwrap().unwrap();
+        let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let uri = format!("tcp:127.0.0.1:{}", silent.local_addr().unwrap().port());
+        let answered = std::thread::spawn(move || silent.accept().map(drop));
+        assert!(pass(&PlanDoor { uri, ..door }, None).await.is_err());
+        answered.join().unwrap().unwrap();
+    }
+}
