@@ -212,14 +212,6 @@ fn the_destination_refuses_what_the_definition_shows() {
         "<interface type='vdpa'><source dev='/dev/vhost-vdpa-0'/></interface>",
         "vDPA devices cannot be migrated",
     );
-    refused(
-        "<memory model='dimm'><target><size unit='MiB'>32</size></target></memory>",
-        "domain's dimm info lacks slot ID or base address",
-    );
-    refused(
-        "<filesystem type='mount'><driver type='virtiofs'/><source dir='/srv'/><target dir='t'/></filesystem>",
-        "migration with this virtiofs device is not supported",
-    );
 
     // Through virsh: of the definition that the user sends along, only the destination sees this.
     let file = pair.lab().shared().join("transient.xml");
