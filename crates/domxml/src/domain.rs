@@ -19,7 +19,7 @@ use crate::reader::{read_document, shorten};
 use crate::sysinfo::Sysinfo;
 use crate::throttle::ThrottleGroups;
 use crate::writer::write_document;
-use crate::{Element, ParseError, consistency};
+use crate::{Element, Node, ParseError, consistency};
 
 element! {
     /// A domain: the definition of one guest.
@@ -172,6 +172,8 @@ impl Domain {
         }
         settle_prefix(&mut root)?;
         settle_namespaces(&mut root);
+        // Words for people that are none, as some tools write them.
+        root.children.retain(|child| !is_empty_word(child));
         match () {
             () if root.attribute("type").is_none() => return Err(ParseError::MissingDomainType),
             () if root.child("name").is_none_or(|name| name.text().is_empty()) => {
@@ -265,6 +267,17 @@ impl Domain {
         let mut out = Output::new("domain", options);
         self.write(&mut out);
         out
+    }
+}
+
+fn is_empty_word(child: &Node) -> bool {
+    match child {
+        Node::Element(element) => {
+            ["title", "description"].contains(&element.name.as_str())
+                && element.attributes.is_empty()
+                && element.children.is_empty()
+        }
+        Node::Text(_) | Node::Comment(_) | Node::Instruction(_) => false,
     }
 }
 

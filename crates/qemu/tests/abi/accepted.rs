@@ -9,35 +9,100 @@ use std::time::{Duration, Instant};
 
 use ferry_domxml::Domain;
 use ferry_domxml::chardev::{Backend, ChardevSource, Log};
-use ferry_domxml::display::Graphics;
+use ferry_domxml::display::{Graphics, Listen};
 use ferry_domxml::filesystem::{FileSystemServer, FileSystemSource};
 use ferry_domxml::firmware::LoaderType;
 use ferry_domxml::interface::Network;
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source};
+use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::{Launch, command_line};
 
-use super::common::{capabilities, defined, launch, memory_folders, started};
+use super::common::{absent_among, capabilities, defined, launch, memory_folders, started};
 use super::fixtures::{input, names};
+use super::{corpus, corpus_lines};
 
 const INSTALLED: &str = "/usr/bin/qemu-system-x86_64";
 const QEMU_IMG: &str = "/usr/bin/qemu-img";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-#[test]
-fn the_installed_qemu_takes_every_fixture() {
+/// The QEMU that is installed, and what such a one has.
+fn installed() -> Option<(String, Capabilities)> {
     let qemu = std::env::var("FERRY_TEST_QEMU").unwrap_or_else(|_| INSTALLED.to_owned());
     if !Path::new(&qemu).exists() || !Path::new(QEMU_IMG).exists() {
         eprintln!("no QEMU is installed: passed by");
-        return;
+        return None;
     }
     let version = Command::new(&qemu).arg("--version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let known = ["7.2", "10.0"].into_iter().find(|known| version.contains(&format!("version {known}.")));
     let Some(known) = known else {
         eprintln!("no captured capabilities of {version}: passed by");
-        return;
+        return None;
     };
-    let capabilities = capabilities(known);
+    Some((qemu, capabilities(known)))
+}
+
+/// Starts a definition, paused, and ends it. Gives how it stood, and the names of the devices that QEMU has.
+fn begin(
+    mut domain: Domain,
+    qemu: &str,
+    capabilities: &Capabilities,
+    incoming: bool,
+) -> (Domain, Result<Standing, String>) {
+    let folder = tempfile::tempdir().unwrap();
+    domain.devices.emulator = Some(qemu.to_owned());
+    settle_in(&mut domain, folder.path());
+    let mut live = started(&domain, capabilities);
+    move_ends(&mut live, folder.path());
+    let memory = memory_folders(folder.path().to_str().unwrap());
+    let launch = Launch { incoming, memory, chardevs: Default::default(), ..launch(&live) };
+    let line = command_line(&live, capabilities, &launch).unwrap();
+    let monitor = folder.path().join("qmp");
+    let argv = line.argv.iter().map(|word| {
+        word.replace("id=charmonitor,fd=3,", &format!("id=charmonitor,path={},", monitor.display()))
+    });
+    let argv: Vec<String> = argv.collect();
+    let standing = run(&argv, &monitor);
+    (live, standing)
+}
+
+/// Each of the 200 whole definitions is started, and QEMU's own tree of devices has every device of it.
+#[test]
+fn corpus_starts_with_every_device_in_the_tree_of_the_installed_qemu() {
+    let Some((qemu, capabilities)) = installed() else { return };
+    let definitions = corpus::all();
+    let wrong_with = |definition: &corpus::Definition| {
+        let mut domain = defined(&definition.xml, &capabilities);
+        corpus_lines::choose_firmware(&mut domain);
+        let (live, standing) = begin(domain, &qemu, &capabilities, false);
+        match standing {
+            Err(words) => Some(format!("{}: {words}", definition.name)),
+            Ok(standing) => {
+                let absent = absent_among(&live, &standing.devices);
+                let is_right = standing.status == "prelaunch" && absent.is_empty();
+                (!is_right)
+                    .then(|| format!("{}: {}, QEMU has no {absent:?}", definition.name, standing.status))
+            }
+        }
+    };
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let halves = definitions.chunks(definitions.len() / 2);
+        let begun: Vec<_> = halves
+            .map(|half| scope.spawn(|| half.iter().filter_map(wrong_with).collect::<Vec<_>>()))
+            .collect();
+        begun.into_iter().flat_map(|begun| begun.join().unwrap()).collect()
+    });
+    println!(
+        "{} of {} whole definitions start with {qemu}, every device in its tree",
+        definitions.len() - wrong.len(),
+        definitions.len()
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_installed_qemu_takes_every_fixture() {
+    let Some((qemu, capabilities)) = installed() else { return };
     for name in names() {
         if input(&name).contains("<vsock") && !Path::new("/dev/vhost-vsock").exists() {
             eprintln!("{name}: this host has no vsock, passed by");
@@ -52,24 +117,18 @@ fn the_installed_qemu_takes_every_fixture() {
             continue;
         }
         for incoming in [false, true] {
-            let folder = tempfile::tempdir().unwrap();
-            let mut domain = defined(&input(&name), &capabilities);
-            domain.devices.emulator = Some(qemu.clone());
-            settle_in(&mut domain, folder.path());
-            let mut live = started(&domain, &capabilities);
-            move_ends(&mut live, folder.path());
-            let memory = memory_folders(folder.path().to_str().unwrap());
-            let launch = Launch { incoming, memory, chardevs: Default::default(), ..launch(&live) };
-            let line = command_line(&live, &capabilities, &launch).unwrap();
-            let monitor = folder.path().join("qmp");
-            let argv = line.argv.iter().map(|word| {
-                word.replace("id=charmonitor,fd=3,", &format!("id=charmonitor,path={},", monitor.display()))
-            });
-            let argv: Vec<String> = argv.collect();
-            let status = run(&argv, &monitor).unwrap_or_else(|words| panic!("{name}: {words}"));
+            let domain = defined(&input(&name), &capabilities);
+            let (_, standing) = begin(domain, &qemu, &capabilities, incoming);
+            let status = standing.unwrap_or_else(|words| panic!("{name}: {words}")).status;
             assert_eq!(status, if incoming { "inmigrate" } else { "prelaunch" }, "{name}");
         }
     }
+}
+
+/// What a QEMU that was just started says of itself.
+struct Standing {
+    status: String,
+    devices: Vec<String>,
 }
 
 /// Images in the folder, and no back end that needs the host's network.
@@ -153,13 +212,18 @@ fn move_ends(live: &mut Domain, folder: &Path) {
     live.devices.channels.iter_mut().for_each(|device| end(&mut device.source, &mut device.log));
     live.devices.redirdevs.iter_mut().for_each(|device| end(&mut device.source, &mut None));
     for Graphics::Vnc(vnc) in &mut live.devices.graphics {
+        for listen in &mut vnc.listens {
+            if let Listen::Socket(Some(path)) = listen {
+                inside(path);
+            }
+        }
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         vnc.port = Some(free.into());
     }
 }
 
 /// Starts QEMU, asks for its state, ends it. `Err` has its last words.
-fn run(argv: &[String], monitor: &Path) -> Result<String, String> {
+fn run(argv: &[String], monitor: &Path) -> Result<Standing, String> {
     let mut qemu = Command::new(&argv[0])
         .args(&argv[1..])
         .stdin(Stdio::null())
@@ -179,7 +243,7 @@ fn run(argv: &[String], monitor: &Path) -> Result<String, String> {
     }
 }
 
-fn status(qemu: &mut Child, monitor: &Path) -> Option<String> {
+fn status(qemu: &mut Child, monitor: &Path) -> Option<Standing> {
     let begin = Instant::now();
     let stream = loop {
         match UnixStream::connect(monitor) {
@@ -191,7 +255,7 @@ fn status(qemu: &mut Child, monitor: &Path) -> Option<String> {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut replies = BufReader::new(stream.try_clone().unwrap()).lines();
     let mut ask = |command: &str| {
-        writeln!(&stream, "{{\"execute\":\"{command}\"}}").ok()?;
+        writeln!(&stream, "{{\"execute\":{command}}}").ok()?;
         loop {
             let reply: serde_json::Value = serde_json::from_str(&replies.next()?.ok()?).ok()?;
             if let Some(answer) = reply.get("return") {
@@ -199,8 +263,16 @@ fn status(qemu: &mut Child, monitor: &Path) -> Option<String> {
             }
         }
     };
-    ask("qmp_capabilities")?;
-    let status = ask("query-status")?["status"].as_str()?.to_owned();
-    ask("quit")?;
-    Some(status)
+    ask(r#""qmp_capabilities""#)?;
+    let status = ask(r#""query-status""#)?["status"].as_str()?.to_owned();
+    let mut devices = Vec::new();
+    // Those that have a name, and the kinds of those that have none.
+    for (path, key) in [("/machine/peripheral", "name"), ("/machine/peripheral-anon", "type")] {
+        let found = ask(&format!(r#""qom-list","arguments":{{"path":"{path}"}}"#))?;
+        let entries = found.as_array()?.iter().filter_map(|entry| entry[key].as_str());
+        devices
+            .extend(entries.map(|entry| entry.trim_start_matches("child<").trim_end_matches('>').to_owned()));
+    }
+    ask(r#""quit""#)?;
+    Some(Standing { status, devices })
 }

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use ferry_domxml::Domain;
-use ferry_domxml::chardev::{Backend, SocketMode};
-use ferry_domxml::display::Graphics;
+use ferry_domxml::chardev::{Backend, ConsoleTargetType, SocketMode};
+use ferry_domxml::controller::{ControllerKind, PciModel, UsbModel};
+use ferry_domxml::display::{Graphics, VideoType};
 use ferry_domxml::interface::Network;
+use ferry_domxml::{BalloonModel, InputBus, WatchdogModel};
 use ferry_qemu::blockgraph::{self, Image, ImageChain};
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::command_line::{ChardevFds, MemoryFolders, Now, SealedSecret, Tap};
@@ -68,8 +70,13 @@ fn secure_firmware() -> Descriptor {
 /// What the daemon adds to a definition before it starts it: the host's CPU, chains without overlays,
 /// addresses of servers, names, node numbers.
 pub(crate) fn started(domain: &Domain, capabilities: &Capabilities) -> Domain {
+    try_started(domain, capabilities).unwrap()
+}
+
+/// The same for a definition of which it is not known whether it can be started.
+pub(crate) fn try_started(domain: &Domain, capabilities: &Capabilities) -> Result<Domain, String> {
     let mut live = domain.clone();
-    host_model::expand(&mut live, capabilities).unwrap();
+    host_model::expand(&mut live, capabilities).map_err(|error| error.to_string())?;
     for disk in &mut live.devices.disks {
         if !disk.source.is_empty() && disk.backing_store.is_none() {
             let image =
@@ -90,8 +97,8 @@ pub(crate) fn started(domain: &Domain, capabilities: &Capabilities) -> Domain {
     for Graphics::Vnc(vnc) in &mut live.devices.graphics {
         vnc.port = vnc.port.filter(|port| *port > 0).or(Some(5900));
     }
-    aliases::assign(&mut live).unwrap();
-    live
+    aliases::assign(&mut live).map_err(|error| error.to_string())?;
+    Ok(live)
 }
 
 /// A start with every descriptor that the domain needs.
@@ -292,10 +299,13 @@ fn plain(value: Value) -> Value {
 fn device(mut value: Value) -> Value {
     let map = value.as_object_mut().unwrap();
     if let Some(Value::String(addr)) = map.get("addr") {
-        let number = |text: &str| u8::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+        let number = |text: &str| u8::from_str_radix(text.trim_start_matches("0x"), 16).ok();
         let (slot, function) = addr.split_once('.').unwrap_or((addr, "0"));
-        let addr = format!("{:02x}.{:x}", number(slot), number(function));
-        map.insert("addr".to_owned(), json!(addr));
+        // A module of memory has an address of another kind.
+        if let (Some(slot), Some(function)) = (number(slot), number(function)) {
+            let addr = format!("{slot:02x}.{function:x}");
+            map.insert("addr".to_owned(), json!(addr));
+        }
     }
     value
 }
@@ -340,4 +350,50 @@ fn sort(value: &mut Value) {
     for list in ["device", "global"] {
         value[list].as_array_mut().unwrap().sort_by_key(ToString::to_string);
     }
+}
+
+/// Devices of a running definition that the command line does not have. What the chipset has anyway, and what is no device of
+/// the guest, is not asked for.
+pub(crate) fn absent(live: &Domain, argv: &[String]) -> Vec<String> {
+    let words = argv.windows(2).filter(|words| words[0] == "-device");
+    let devices = words.map(|words| options(&words[1], "driver"));
+    let known = |device: Value| device["id"].as_str().or(device["driver"].as_str()).map(str::to_owned);
+    absent_among(live, &devices.filter_map(known).collect::<Vec<_>>())
+}
+
+/// The same for devices by their names; those that have none, by what they are.
+pub(crate) fn absent_among(live: &Domain, known: &[String]) -> Vec<String> {
+    let mut live = live.clone();
+    let is_q35 = live.os.machine.machine.as_deref().unwrap_or_default().contains("q35");
+    let asked = &mut live.devices;
+    asked.graphics.clear();
+    asked.inputs.retain(|input| input.bus != Some(InputBus::Ps2));
+    asked.videos.retain(|video| video.model.kind != VideoType::None);
+    asked.watchdogs.retain(|watchdog| watchdog.model != WatchdogModel::Itco);
+    asked.memballoon = asked.memballoon.take().filter(|balloon| balloon.model != BalloonModel::None);
+    asked.consoles.retain(|console| {
+        console.target.as_ref().is_some_and(|target| target.kind == ConsoleTargetType::Virtio)
+    });
+    asked.controllers.retain(|controller| match controller.kind {
+        ControllerKind::Pci(Some(PciModel::PciRoot | PciModel::PcieRoot))
+        | ControllerKind::Usb(Some(UsbModel::None))
+        | ControllerKind::Ide
+        | ControllerKind::Fdc => false,
+        ControllerKind::Sata => !(is_q35 && controller.index == Some(0)),
+        _ => true,
+    });
+    // It has no name of its own.
+    let panics = known.iter().filter(|name| *name == "pvpanic").count();
+    let mut absent = Vec::new();
+    if panics < asked.panics.len() {
+        absent.push("panic".to_owned());
+    }
+    asked.panics.clear();
+    for info in asked.infos_mut() {
+        match info.alias.as_deref() {
+            Some(alias) if known.iter().any(|name| name == alias) => {}
+            alias => absent.push(alias.unwrap_or("a device without an alias").to_owned()),
+        }
+    }
+    absent
 }

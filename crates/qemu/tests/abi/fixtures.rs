@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ferry_domxml::address::{Address, PciAddress};
 use ferry_domxml::{Domain, FormatOptions};
-use ferry_qemu::{Origin, complete, validate};
+use ferry_qemu::{Origin, command_line, complete, validate};
 
-use super::common::{capabilities, counted, defined, line};
+use super::common::{absent, capabilities, counted, defined, launch, line, started};
 
 /// The fixtures' folder.
 pub(crate) fn folder() -> PathBuf {
@@ -56,6 +56,22 @@ fn fixtures_become_what_they_became() {
         }
     }
     assert!(changed.is_empty(), "{}", changed.join("\n\n"));
+}
+
+/// The stored lines are of 7.2; the newer one gives every device too.
+#[test]
+fn fixtures_get_every_device() {
+    for version in ["7.2", "10.0"] {
+        let capabilities = capabilities(version);
+        let mut missing = Vec::new();
+        for name in names() {
+            let live = started(&defined(&input(&name), &capabilities), &capabilities);
+            let line = command_line(&live, &capabilities, &launch(&live)).unwrap();
+            missing.extend(absent(&live, &line.argv).into_iter().map(|id| format!("{name}: {id}")));
+        }
+        println!("{} definitions of our own on QEMU {version}: every device of each is there", names().len());
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@
 
 mod accepted;
 mod common;
+mod corpus;
+mod corpus_lines;
 mod fixtures;
 mod live;
 mod memory;
+mod mutated;
 mod refused;
 mod samples;
