@@ -108,6 +108,8 @@ fn a_way_that_leads_nowhere_is_found_before_anything_is_begun() {
     ] {
         assert!(planned.stdout.contains(part), "{part:?} is not in {}", planned.stdout);
     }
+    // Nobody came to the door; it closes by itself.
+    ferry_testkit::deadline::wait_until("the door's end", SOON, || listening(&pair, 1).is_empty()).unwrap();
     pair.stayed("vm", &serial);
 }
 
