@@ -54,6 +54,7 @@ pub(super) async fn look(
     let mut plan = Plan {
         guest: domain.name.clone(),
         destination: String::new(),
+        on_one_machine: false,
         leaving,
         arriving: side,
         between: Vec::new(),

@@ -8,7 +8,7 @@ mod ask;
 mod show;
 mod stock;
 
-use ferry_client::{Connection, Uri};
+use ferry_client::{Connection, Transport, Uri};
 use ferry_migration::checks::fits::{self, Offset};
 use ferry_migration::checks::{Finding, Severity};
 use ferry_migration::predict::Prediction;
@@ -58,6 +58,9 @@ pub(crate) async fn plan(source_uri: &Uri, options: &cli::Plan) -> Result<(), Fa
     close(source).await;
     let mut plan = looked.map_err(|error| cannot(&thought.domain, error))?;
     plan.destination.clone_from(&migrate.destination);
+    plan.on_one_machine = [Ok(source_uri.clone()), place::host(&migrate.destination)]
+        .iter()
+        .all(|uri| uri.as_ref().is_ok_and(|uri| matches!(uri.transport(), Transport::Unix { .. })));
     if migrate.json {
         say(plan.json());
     } else {
@@ -147,6 +150,8 @@ fn of_finding(finding: &Finding) -> PlanFinding {
 pub(crate) struct Plan {
     pub(crate) guest: String,
     pub(crate) destination: String,
+    /// Both daemons are reached by sockets of this machine, and so they reach each other.
+    on_one_machine: bool,
     pub(crate) leaving: PlanLeavingReply,
     pub(crate) arriving: Side,
     /// What the source met on the way to the destination, and what both together show.
@@ -188,7 +193,7 @@ impl Plan {
             None => {
                 "best effort: nothing can be proven with a host that does not run ferryd, or cannot be asked"
             }
-            Some(there) if there || self.leaving.has_address => {
+            Some(there) if there || self.leaving.has_address || self.on_one_machine => {
                 "proven, if one daemon reaches the other: the guest never runs on both hosts"
             }
             Some(_) => "best effort: neither daemon has an address at which the other could ask",

@@ -29,6 +29,7 @@ fn plan(findings: Vec<PlanFinding>, arriving: Side) -> Plan {
     Plan {
         guest: "vm".to_owned(),
         destination: "beta".to_owned(),
+        on_one_machine: false,
         leaving,
         arriving,
         between: Vec::new(),
@@ -107,6 +108,10 @@ fn the_same_host_is_one_problem_and_not_ten() {
 fn an_address_on_either_side_is_enough_for_a_proof() {
     let there = Side { has_address: Some(true), ..Side::default() };
     assert!(plan(Vec::new(), there).guarantee().starts_with("proven"));
+    let mut neighbours = plan(Vec::new(), asked(Vec::new()));
+    assert!(neighbours.guarantee().starts_with("best effort"));
+    neighbours.on_one_machine = true;
+    assert!(neighbours.guarantee().starts_with("proven"));
 }
 
 #[test]
