@@ -127,7 +127,6 @@ fn features(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
     Ok(())
 }
 
-/// Their order in the XML means nothing.
 /// Memory cells: to QEMU each is a block of memory of its own.
 fn cells(source: &Domain, target: &Domain) -> Result<(), AbiMismatch> {
     let (source, target) = (source.cells(), target.cells());
@@ -201,6 +200,7 @@ fn table<'a, F: std::fmt::Display + 'a>(tables: impl Iterator<Item = &'a crate::
     fields.collect::<Vec<_>>().join(";")
 }
 
+/// Their order in the XML means nothing.
 fn sorted_timers(clock: &Clock) -> Vec<Timer> {
     let mut timers = clock.timers.clone();
     timers.sort_by_key(|timer| timer.name);

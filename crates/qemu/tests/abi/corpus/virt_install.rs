@@ -76,7 +76,7 @@ const GUEST: &[(&str, &str)] = &[
     (
         "linux",
         "<metadata><libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>\
-         <libosinfo:os id='http://debian.org/debian/12'/></libosinfo:libosinfo></metadata>\
+         <libosinfo:os id='http://fedoraproject.org/fedora/39'/></libosinfo:libosinfo></metadata>\
          <features><acpi/><apic/></features><cpu mode='host-model'/>\
          <clock offset='utc'><timer name='rtc' tickpolicy='catchup'/><timer name='pit' tickpolicy='delay'/>\
          <timer name='hpet' present='no'/></clock>\
