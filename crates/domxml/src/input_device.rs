@@ -11,6 +11,8 @@ element! {
         kind: InputType => Attr("type"),
         /// What it is plugged into. `None`: ps2 for mouse and keyboard, usb for a tablet.
         bus: Option<InputBus> => Attr("bus"),
+        /// Which virtio generation; only on its bus, and there is one.
+        model: Option<InputModel> => Attr("model"),
         /// What all virtio devices take.
         driver: Option<VirtioDriver> => Child("driver"),
         /// Alias and address.
@@ -37,6 +39,14 @@ values! {
         Ps2 = "ps2",
         /// usb
         Usb = "usb",
+        /// virtio
+        Virtio = "virtio",
+    }
+}
+
+values! {
+    /// Generation of a virtio input device: the others were never made for mice, tablets and keyboards.
+    pub enum InputModel {
         /// virtio
         Virtio = "virtio",
     }

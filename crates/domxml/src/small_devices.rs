@@ -47,6 +47,8 @@ values! {
     pub enum PanicModel {
         /// ISA
         Isa = "isa",
+        /// PCI
+        PvPanic = "pvpanic",
         /// a CPU feature for Microsoft's guests
         HyperV = "hyperv",
     }

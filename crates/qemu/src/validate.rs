@@ -385,13 +385,11 @@ fn needed_devices(domain: &Domain) -> Vec<(&'static str, &'static str)> {
         needed.push(("sound", sound_driver(sound.model)));
         needed.extend(codecs(sound).into_iter().map(|codec| ("sound codec", codec)));
     }
-    needed.extend(
-        devices
-            .panics
-            .iter()
-            .filter(|panic| panic.model == Some(PanicModel::Isa))
-            .map(|_| ("panic", "pvpanic")),
-    );
+    needed.extend(devices.panics.iter().filter_map(|panic| match panic.model {
+        Some(PanicModel::Isa) => Some(("panic", "pvpanic")),
+        Some(PanicModel::PvPanic) => Some(("panic", "pvpanic-pci")),
+        None | Some(PanicModel::HyperV) => None,
+    }));
     needed.extend(devices.tpms.iter().map(|tpm| ("tpm", tpm.model().as_str())));
     needed.extend(devices.vsock.iter().map(|_| ("vsock", "vhost-vsock-pci")));
     needed.extend(domain.genid.iter().map(|_| ("genid", "vmgenid")));

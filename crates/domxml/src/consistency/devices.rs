@@ -1,7 +1,7 @@
 //! Devices that must be alone, or that refer to one another.
 
 use super::{contradiction, repeated, unsupported, zero};
-use crate::{Domain, PanicModel, ParseError, Tpm, TpmModel, TpmVersion};
+use crate::{Address, Domain, InputBus, PanicModel, ParseError, Tpm, TpmModel, TpmVersion};
 
 /// The lowest number that a guest's vsock can have; those below are the host's.
 const CID_MIN: u32 = 3;
@@ -11,6 +11,26 @@ pub(super) fn check(domain: &Domain) -> Result<(), ParseError> {
     let panics = devices.panics.iter().map(|panic| panic.model.unwrap_or(PanicModel::Isa));
     if let Some(model) = repeated(panics) {
         return contradiction(format!("Multiple panic devices with model '{model}'"));
+    }
+    for panic in &devices.panics {
+        match (panic.model.unwrap_or(PanicModel::Isa), &panic.info.address) {
+            (_, None)
+            | (PanicModel::Isa, Some(Address::Isa(_)))
+            | (PanicModel::PvPanic, Some(Address::Pci(_))) => {}
+            (PanicModel::Isa, Some(_)) => {
+                return unsupported("panic is supported only with ISA address type");
+            }
+            (PanicModel::PvPanic, Some(_)) => {
+                return unsupported("pvpanic is supported only with PCI address type");
+            }
+            (PanicModel::HyperV, Some(_)) => {
+                return unsupported("setting the panic device address is not supported for model 'hyperv'");
+            }
+        }
+    }
+    let elsewhere = |bus: Option<InputBus>| bus != Some(InputBus::Virtio);
+    if devices.inputs.iter().any(|input| input.model.is_some() && elsewhere(input.bus)) {
+        return unsupported("only bus 'virtio' is supported for input model 'virtio'");
     }
     tpms(&devices.tpms)?;
     let cid = devices.vsock.as_ref().and_then(|vsock| vsock.cid.as_ref()).and_then(|cid| cid.address);

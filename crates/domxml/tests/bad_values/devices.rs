@@ -64,6 +64,26 @@ pub(crate) const DEVICES: &[(&str, u32, &str)] = &[
         "unsupported configuration: element 'devices/vsock[2]': <vsock>",
     ),
     ("<panic model='x'/>", 67, "unsupported configuration: attribute 'devices/panic/@model' with value 'x'"),
+    (
+        "<input type='tablet' bus='usb' model='virtio'/>",
+        67,
+        "unsupported configuration: only bus 'virtio' is supported for input model 'virtio'",
+    ),
+    (
+        "<input type='tablet' bus='virtio' model='virtio-transitional'/>",
+        67,
+        "unsupported configuration: attribute 'devices/input/@model' with value 'virtio-transitional'",
+    ),
+    (
+        "<panic model='pvpanic'><address type='isa' iobase='0x505'/></panic>",
+        67,
+        "unsupported configuration: pvpanic is supported only with PCI address type",
+    ),
+    (
+        "<panic><address type='pci' slot='0x05'/></panic>",
+        67,
+        "unsupported configuration: panic is supported only with ISA address type",
+    ),
     ("<panic model='isa'/><panic/>", 27, "XML error: Multiple panic devices with model 'isa'"),
     ("<tpm model='tpm-tis'/>", 27, "XML error: missing TPM device backend"),
     (

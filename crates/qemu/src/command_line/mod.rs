@@ -242,7 +242,7 @@ pub fn command_line(
     line.balloon()?;
     line.rngs()?;
     line.identity();
-    line.panics();
+    line.panics()?;
     line.vsock()?;
     line.pstore()?;
     line.crash_dump();

@@ -43,18 +43,23 @@ impl Builder<'_> {
         }
     }
 
-    pub(super) fn panics(&mut self) {
+    pub(super) fn panics(&mut self) -> Result<(), CommandLineError> {
         for panic in &self.domain.devices.panics {
-            // Microsoft's way is a feature of the CPU.
-            if panic.model == Some(PanicModel::HyperV) {
-                continue;
-            }
-            let port = match &panic.info.address {
-                Some(Address::Isa(isa)) => isa.iobase,
-                _ => None,
+            let props = match panic.model {
+                // Microsoft's way is a feature of the CPU.
+                Some(PanicModel::HyperV) => continue,
+                Some(PanicModel::PvPanic) => self.pci(Props::driver("pvpanic-pci"), &panic.info, "panic")?,
+                None | Some(PanicModel::Isa) => {
+                    let port = match &panic.info.address {
+                        Some(Address::Isa(isa)) => isa.iobase,
+                        _ => None,
+                    };
+                    Props::driver("pvpanic").with_some("ioport", port)
+                }
             };
-            self.device(&Props::driver("pvpanic").with_some("ioport", port));
+            self.device(&props);
         }
+        Ok(())
     }
 
     pub(super) fn vsock(&mut self) -> Result<(), CommandLineError> {

@@ -94,6 +94,7 @@ fn input(domain: &mut Domain, kind: InputType) {
         inputs.push(InputDevice {
             kind,
             bus,
+            model: None,
             driver: None,
             info: DeviceInfo::default(),
             rest: Rest::default(),

@@ -16,6 +16,7 @@ use ferry_domxml::display::{Video, VideoType};
 use ferry_domxml::input_device::InputBus;
 use ferry_domxml::interface::InterfaceModel;
 use ferry_domxml::misc::{BalloonModel, WatchdogModel};
+use ferry_domxml::small_devices::PanicModel;
 use ferry_domxml::sound::SoundModel;
 use ferry_domxml::{Domain, OnOff, Rest};
 
@@ -41,6 +42,7 @@ enum Device {
     Vsock,
     Memory(usize),
     Pstore,
+    Panic(usize),
 }
 
 /// Gives every PCI device a place, and every PCI controller its numbers.
@@ -354,6 +356,7 @@ fn order(domain: &Domain) -> Vec<Device> {
     order.extend(devices.vsock.iter().map(|_| Device::Vsock));
     order.extend((0..devices.memories.len()).map(Device::Memory));
     order.extend(devices.pstore.iter().map(|_| Device::Pstore));
+    order.extend((0..devices.panics.len()).map(Device::Panic));
     order
 }
 
@@ -375,6 +378,7 @@ fn info(domain: &Domain, device: Device) -> &DeviceInfo {
         Device::Vsock => devices.vsock.as_ref().map_or(NOWHERE, |vsock| &vsock.info),
         Device::Memory(at) => &devices.memories[at].info,
         Device::Pstore => devices.pstore.as_ref().map_or(NOWHERE, |pstore| &pstore.info),
+        Device::Panic(at) => &devices.panics[at].info,
     }
 }
 
@@ -395,6 +399,7 @@ fn info_mut(domain: &mut Domain, device: Device) -> Option<&mut DeviceInfo> {
         Device::Vsock => &mut devices.vsock.as_mut()?.info,
         Device::Memory(at) => &mut devices.memories[at].info,
         Device::Pstore => &mut devices.pstore.as_mut()?.info,
+        Device::Panic(at) => &mut devices.panics[at].info,
     })
 }
 
@@ -443,6 +448,14 @@ fn needs(domain: &Domain, family: Family, device: Device) -> Connect {
         Device::Memory(at) if devices.memories[at].is_module() => Connect::NONE,
         Device::Memory(_) => express,
         Device::Pstore => CONVENTIONAL,
+        Device::Panic(at) => match devices.panics[at].model {
+            // Stock puts it beside the chipset's own.
+            Some(PanicModel::PvPanic) => match family {
+                Family::Pc => CONVENTIONAL,
+                Family::Q35 => Connect::PCIE_DEVICE.and(Connect::INTEGRATED),
+            },
+            None | Some(PanicModel::Isa | PanicModel::HyperV) => Connect::NONE,
+        },
         Device::Disk(at) if devices.disks[at].bus() == DiskBus::Virtio => virtio(devices.disks[at].model),
         Device::Disk(_) => Connect::NONE,
         Device::Balloon => match devices.memballoon.as_ref().map(|balloon| balloon.model) {

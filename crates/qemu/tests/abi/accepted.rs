@@ -67,7 +67,10 @@ fn begin(
 }
 
 /// Each of the 200 whole definitions is started, and QEMU's own tree of devices has every device of it.
+///
+/// Left to `./dev proof`, and to whoever tries another QEMU: among all tests a daemon starts the same definitions, and is asked more.
 #[test]
+#[ignore = "the end-to-end test `corpus` starts the same definitions"]
 fn corpus_starts_with_every_device_in_the_tree_of_the_installed_qemu() {
     let Some((qemu, capabilities)) = installed() else { return };
     let definitions = corpus::all();

@@ -383,7 +383,7 @@ pub(crate) fn absent_among(live: &Domain, known: &[String]) -> Vec<String> {
         _ => true,
     });
     // It has no name of its own.
-    let panics = known.iter().filter(|name| *name == "pvpanic").count();
+    let panics = known.iter().filter(|name| name.starts_with("pvpanic")).count();
     let mut absent = Vec::new();
     if panics < asked.panics.len() {
         absent.push("panic".to_owned());

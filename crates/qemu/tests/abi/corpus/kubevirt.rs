@@ -224,7 +224,7 @@ const EXTRAS: &[(&str, &str)] = &[
     (
         "tablet",
         "<memballoon model=\"none\"></memballoon>\
-         <input type=\"tablet\" bus=\"virtio\"><alias name=\"ua-tablet0\"></alias></input>",
+         <input type=\"tablet\" bus=\"virtio\" model=\"virtio\"><alias name=\"ua-tablet0\"></alias></input>",
     ),
     (
         "watchdog",
@@ -234,6 +234,6 @@ const EXTRAS: &[(&str, &str)] = &[
     (
         "sound_and_panic",
         "<memballoon model=\"virtio-non-transitional\"></memballoon>\
-         <sound model=\"ich9\"><alias name=\"ua-sound\"></alias></sound><panic model=\"isa\"></panic>",
+         <sound model=\"ich9\"><alias name=\"ua-sound\"></alias></sound><panic model=\"pvpanic\"></panic>",
     ),
 ];
