@@ -70,7 +70,8 @@ pub(super) async fn look(
         None => (Uuid::nil(), None),
     };
     let predicts = depth == Depth::Prediction;
-    if plan.leaving.xml.is_some() && (predicts || door.is_some()) {
+    let tries = door.is_some();
+    if plan.leaving.xml.is_some() && (predicts || tries) {
         let call = PlanProbe {
             domain: domain.clone(),
             params: params.clone(),
@@ -85,7 +86,13 @@ pub(super) async fn look(
                 plan.prediction = serde_json::from_str(&probed.prediction).ok();
                 plan.unpredicted = Some(probed.unpredicted).filter(|why| !why.is_empty());
             }
-            Err(error) => plan.unpredicted = Some(error.to_string()),
+            Err(error) => {
+                let why = error.to_string();
+                if tries {
+                    plan.arriving.unknown = Some(untried(&why));
+                }
+                plan.unpredicted = predicts.then_some(why);
+            }
         }
     }
     Ok(plan)
@@ -151,9 +158,7 @@ impl Asking<'_> {
         if reply.host == self.leaving.host {
             return (Side { has_address: Some(reply.has_address), ..Side::same_host(reply.host) }, None);
         }
-        let unknown = Some(reply.unprobed)
-            .filter(|why| !why.is_empty())
-            .map(|why| format!("the way for the memory was not tried: {why}"));
+        let unknown = (!reply.unprobed.is_empty()).then(|| untried(&reply.unprobed));
         let side = Side { findings: reply.findings, unknown, has_address: Some(reply.has_address) };
         (side, Some(Answer { skew, host: reply.host, door: reply.door }))
     }
@@ -185,6 +190,10 @@ impl Asking<'_> {
             Err(_) => Side::not_asked("it runs no ferryd, and cannot be asked from here"),
         }
     }
+}
+
+fn untried(why: &str) -> String {
+    format!("the way for the memory was not tried: {why}")
 }
 
 fn refused(error: &Error) -> Side {

@@ -141,17 +141,18 @@ async fn serve(listener: TcpListener, port: Option<Port>, token: [u8; 16]) -> io
     let (mut bytes, mut began, mut ended) = (0_u64, None, Instant::now());
     let until = ended + STEP_LIMIT;
     while bytes <= BYTES_MAX {
-        match timeout_at(until, stream.read(&mut chunk)).await?? {
-            0 => break,
-            read => {
-                ended = Instant::now();
-                // The first bytes were on their way before the clock ran.
-                if began.is_none() {
-                    began = Some(ended);
-                } else {
-                    bytes += u64::try_from(read).unwrap_or(0);
-                }
-            }
+        // A slow way still holds what the source has sent: what came in time is counted.
+        let Ok(read) = timeout_at(until, stream.read(&mut chunk)).await else { break };
+        let read = read?;
+        if read == 0 {
+            break;
+        }
+        ended = Instant::now();
+        // The first bytes were on their way before the clock ran.
+        if began.is_none() {
+            began = Some(ended);
+        } else {
+            bytes += u64::try_from(read).unwrap_or(0);
         }
     }
     let took = began.map_or(Duration::ZERO, |began| ended - began);
@@ -160,7 +161,8 @@ async fn serve(listener: TcpListener, port: Option<Port>, token: [u8; 16]) -> io
     stream.write_all(&counted).await
 }
 
-/// Goes through a door. With `measures` it also tells how fast, bytes per second: no faster than the limit in it.
+/// Goes through a door. With `measures` it also tells how fast, bytes per second: no faster than the limit in it. `None`:
+/// it was not to be told, or could not be.
 ///
 /// # Errors
 /// The source does not reach it.
@@ -177,10 +179,16 @@ pub(super) async fn pass(door: &PlanDoor, measures: Option<Option<u64>>) -> io::
         return Err(io::Error::other("something else than the destination answers there"));
     }
     let Some(limit) = measures else { return Ok(None) };
-    send(&mut stream, limit).await?;
+    // The way is open; one that is too slow to be measured is no reason to refuse it.
+    Ok(measure(&mut stream, limit).await.unwrap_or(None))
+}
+
+async fn measure(stream: &mut TcpStream, limit: Option<u64>) -> io::Result<Option<u64>> {
+    send(stream, limit).await?;
     stream.shutdown().await?;
     let mut counted = [0; 16];
-    soon(stream.read_exact(&mut counted)).await?;
+    // As long as the destination counts, and its answer.
+    timeout(2 * STEP_LIMIT, stream.read_exact(&mut counted)).await??;
     let [bytes, micros] = [&counted[..8], &counted[8..]].map(|half| {
         let mut number = [0; 8];
         number.copy_from_slice(half);
@@ -248,6 +256,39 @@ mod tests {
         assert_eq!(pass(&door, None).await.unwrap(), None);
         let port = door.uri.rsplit(':').next().unwrap().parse().unwrap();
         listen_on("127.0.0.1", port).await.unwrap();
+        served.await.unwrap().unwrap();
+    }
+
+    /// Both ends of a way on which nothing more goes: the destination has said its greeting, and then stands still.
+    #[tokio::test]
+    async fn a_way_that_cannot_be_measured_is_open_all_the_same() {
+        let listener = listen_on("127.0.0.1", 0).await.unwrap();
+        let uri = format!("tcp:127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 16]).await.unwrap();
+            stream.write_all(&[GREETING]).await.unwrap();
+        });
+        let speed = pass(&PlanDoor { uri, token: [7; 16] }, Some(None)).await.unwrap();
+        assert_eq!(speed, None);
+        served.await.unwrap();
+    }
+
+    /// A source whose bytes are still on their way when the destination stops counting.
+    #[tokio::test]
+    async fn what_came_in_time_is_counted() {
+        let (door, served) = door().await;
+        let port = door.uri.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(&door.token).await.unwrap();
+        stream.read_exact(&mut [0]).await.unwrap();
+        for _ in 0..2 {
+            stream.write_all(&[0; 1000]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut counted = [0; 16];
+        stream.read_exact(&mut counted).await.unwrap();
+        assert_eq!(counted[..8], 1000_u64.to_be_bytes());
         served.await.unwrap().unwrap();
     }
 

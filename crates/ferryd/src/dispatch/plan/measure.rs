@@ -126,21 +126,27 @@ fn resident(status: &str) -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    let sum = kib("RssAnon:").unwrap_or(0).saturating_add(kib("RssShmem:").unwrap_or(0));
-    sum.saturating_mul(1024)
+    let parts = ["RssAnon:", "RssShmem:", "HugetlbPages:"].map(|key| kib(key).unwrap_or(0));
+    parts.into_iter().fold(0, u64::saturating_add).saturating_mul(1024)
 }
 
 /// The resident part of the mapping that is the guest's memory, from the text of /proc/PID/smaps. What else is as large is
 /// address space that QEMU keeps free. Several memory cells are several mappings: then it is not known which.
 fn of_blocks(smaps: &str, total: u64) -> Option<u64> {
-    let (mut is_one, mut most) = (false, None);
+    // The kernel counts large pages of their own pool apart.
+    let resident = |line: &str| {
+        let keys = ["Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"];
+        let kib = keys.into_iter().find_map(|key| line.strip_prefix(key))?;
+        kib.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    };
+    let (mut one, mut most) = (None, None);
     for line in smaps.lines() {
         if let Some(size) = size_of_mapping(line) {
-            is_one = size == total;
-        } else if let Some(rss) = line.strip_prefix("Rss:").filter(|_| is_one) {
-            let kib: u64 = rss.split_whitespace().next()?.parse().ok()?;
-            most = most.max(kib.checked_mul(1024));
+            one = (size == total).then_some(0_u64);
+        } else if let (Some(sum), Some(bytes)) = (one, resident(line)) {
+            one = Some(sum.saturating_add(bytes));
         }
+        most = most.max(one);
     }
     most
 }
@@ -195,8 +201,11 @@ mod tests {
         assert_eq!(of_blocks(smaps, 256 * MIB), Some(20 * MIB));
         assert_eq!(of_blocks(smaps, 512 * MIB), None);
         assert_eq!(of_blocks("nonsense\n-\n", 0), None);
-        let status = "VmRSS:\t 900 kB\nRssAnon:\t  2048 kB\nRssFile:\t 5 kB\nRssShmem:\t 1024 kB\n";
-        assert_eq!(resident(status), 3 * MIB);
+        let large = "7f0000000000-7f0010000000 rw-s 00000000 00:10 7 /dev/hugepages/guest\nRss:                   0 kB\n\
+                     Shared_Hugetlb:     8192 kB\nPrivate_Hugetlb:    2048 kB\n";
+        assert_eq!(of_blocks(large, 256 * MIB), Some(10 * MIB));
+        let status = "VmRSS:\t 900 kB\nRssAnon:\t  2048 kB\nRssFile:\t 5 kB\nRssShmem:\t 1024 kB\nHugetlbPages:\t 2048 kB\n";
+        assert_eq!(resident(status), 5 * MIB);
     }
 
     #[test]

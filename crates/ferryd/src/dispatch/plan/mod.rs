@@ -107,13 +107,19 @@ pub(super) async fn probe(context: Context, call: PlanProbe) -> Result<PlanProbe
     let running = measure::runs(&view);
     let (probed, guest, past) =
         tokio::join!(probing, measure::guest(live, running), measure::past(&context.host, call.destination));
-    let link = predict::Link {
-        probed: probed.unwrap_or_else(|finding| {
-            reply.findings.push(shown(&finding));
-            None
-        }),
-        past: past?,
+    let probed = probed.unwrap_or_else(|finding| {
+        reply.findings.push(shown(&finding));
+        None
+    });
+    // What was found on the way is told, whatever becomes of the prediction.
+    let past = match past {
+        Ok(past) => past,
+        Err(error) => {
+            reply.unpredicted = error.message;
+            return Ok(reply);
+        }
     };
+    let link = predict::Link { probed, past };
     match guest {
         Ok(guest) => {
             let prediction = predict::predict(&guest, &link, &measure::wish(&parameters, &view, bandwidth));
