@@ -104,9 +104,9 @@ pub(super) fn scheduling(
     check_room(call.nparams)?;
     let view = context.view(&call.domain)?;
     let domain = kept(&view, affect, "cgroup CPU controller is not mounted")?;
-    let tune = domain.rest.child("cputune");
+    let tune = domain.cpu_tune.as_ref();
     let params = SCHEDULING.map(|(name, element)| {
-        let text = text_of(tune, element);
+        let text = tune.and_then(|tune| tune.rest.child(element)).map(|value| value.text().trim().to_owned());
         let value = match name.ends_with("_quota") {
             true => ParamValue::LLong(number(text.as_deref())),
             false => ParamValue::ULLong(number(text.as_deref())),
