@@ -19,6 +19,7 @@ use ferry_rpc::proto::{
     DomainCreateWithFlags, DomainDefineXml, DomainDestroy, DomainGetXmlDesc, DomainRef, DomainUndefineFlags,
     QemuDomainMonitorCommand,
 };
+use ferry_testkit::cache::Cache;
 use ferry_testkit::lab::Host;
 use ferry_testkit::tools::Tools;
 use ferry_tests::Pair;
@@ -137,6 +138,7 @@ fn wrong_with(wire: &mut Wire, xml: &str) -> Vec<String> {
                 "watchdog",
                 "rng",
                 "panic",
+                "tpm",
             ] {
                 let count = |devices: &[Element]| devices.iter().filter(|device| device.name == kind).count();
                 let (given, running) = (count(&devices(xml)), count(&live));
@@ -154,12 +156,13 @@ fn wrong_with(wire: &mut Wire, xml: &str) -> Vec<String> {
 
 /// Each definition on one of two hosts.
 #[expect(clippy::print_stdout, reason = "the count is what the run is for")]
-fn all_are_right(tools: &Tools, chosen: &[Definition]) {
+fn all_are_right(tools: Tools, chosen: &[Definition]) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("passed by: without namespaces there are no bridges");
         return;
     }
-    let pair = Pair::new(tools).unwrap();
+    let tools = tools.with_tpm(&Cache::open().unwrap()).unwrap();
+    let pair = Pair::new(&tools).unwrap();
     let begin = |number: usize| {
         let folder = furnish(pair.host(number), pair.lab().shared());
         let mut wire = Wire::open(pair.daemon(number));
@@ -183,12 +186,12 @@ fn all_are_right(tools: &Tools, chosen: &[Definition]) {
 
 #[test]
 fn whole_definitions_start_on_7_2_with_every_device() {
-    all_are_right(&Pair::distribution(), &corpus::all());
+    all_are_right(Pair::distribution(), &corpus::all());
 }
 
 /// A third of them: what differs between the two is in their command lines, which are looked at elsewhere.
 #[test]
 fn whole_definitions_start_on_10_0_with_every_device() {
     let chosen: Vec<Definition> = corpus::all().into_iter().step_by(3).collect();
-    all_are_right(&Pair::newer(), &chosen);
+    all_are_right(Pair::newer(), &chosen);
 }

@@ -87,7 +87,11 @@ pub(crate) fn no_firmware(error: ferry_qemu::firmware::NoFirmware) -> Error {
 
 /// A definition asks for what the binary cannot do.
 pub(crate) fn invalid_definition(error: ferry_qemu::ValidateError) -> Error {
-    Error::new(ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU, error.to_string())
+    let (code, origin) = match &error {
+        ferry_qemu::ValidateError::DiskName { .. } => (ErrorCode::INTERNAL_ERROR, Origin::DOMAIN),
+        _ => (ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU),
+    };
+    Error::new(code, origin, error.to_string())
 }
 
 /// The host's CPU has no name that QEMU knows.

@@ -103,6 +103,14 @@ pub enum ValidateError {
     /// A disk that cannot be what it is called.
     #[error("unsupported configuration: {0}")]
     Disk(String),
+    /// A name that says of a disk what it is not; of a CD drive it may be any. Stock reports it as an internal error.
+    #[error("internal error: Invalid {kind} device name: {name}")]
+    DiskName {
+        /// `harddisk` or `floppy`.
+        kind: &'static str,
+        /// Its target.
+        name: String,
+    },
     /// An option that only virtio devices have.
     #[error("unsupported configuration: {0} driver option is only supported for virtio devices")]
     VirtioOption(&'static str),

@@ -36,6 +36,14 @@ fn disk(disk: &Disk, capabilities: &Capabilities) -> Result<(), ValidateError> {
             "disk '{target}' of type 'volume' (pool '{pool}', volume '{volume}'): there are no storage pools"
         ));
     }
+    let (kind, prefixes): (_, &[&str]) = match disk.device {
+        DiskDevice::Disk | DiskDevice::Lun => ("harddisk", &["hd", "sd", "vd", "xvd", "ubd"]),
+        DiskDevice::Floppy => ("floppy", &["fd"]),
+        DiskDevice::Cdrom => ("cdrom", &[""]),
+    };
+    if !prefixes.iter().any(|prefix| target.starts_with(prefix)) {
+        return Err(ValidateError::DiskName { kind, name: target.clone() });
+    }
     match (disk.device, disk.bus()) {
         (DiskDevice::Cdrom, DiskBus::Virtio) => {
             return refuse(format!("disk type of '{target}' does not support ejectable media"));

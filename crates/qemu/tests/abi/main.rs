@@ -7,6 +7,7 @@ mod accepted;
 mod common;
 mod corpus;
 mod corpus_lines;
+mod every_value;
 mod fixtures;
 mod live;
 mod memory;

@@ -182,6 +182,12 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "pc",
+        "<disk><source file='/a'/><target dev='foo' bus='virtio'/></disk>",
+        "",
+        "internal error: Invalid harddisk device name: foo",
+    ),
+    (
+        "pc",
         "<disk><source file='/a'/><target dev='foo' bus='sata'/></disk>",
         "",
         "XML error: Unknown disk name 'foo' and no address specified",

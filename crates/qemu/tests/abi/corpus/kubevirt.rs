@@ -33,7 +33,7 @@ pub(super) const TOOL: Tool = Tool {
   <clock offset=\"utc\"></clock>
   <devices>
     <controller type=\"usb\" index=\"0\" model=\"{usb}\"></controller>
-    <controller type=\"scsi\" index=\"0\" model=\"virtio-non-transitional\"></controller>
+    <controller type=\"scsi\" index=\"0\" model=\"virtio-non-transitional\"><driver iothread=\"1\" queues=\"1\"></driver></controller>
     <controller type=\"virtio-serial\" index=\"0\" model=\"virtio-non-transitional\"></controller>
     {disks}
     {network}

@@ -142,6 +142,8 @@ const DISKS: &[(&str, &str)] = &[
         "volume",
         "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' io='native'/>\
          <source file='/corpus/b.img'/><target bus='virtio' dev='vda'/>\
+         <iotune><total_bytes_sec>10485760</total_bytes_sec><read_iops_sec>500</read_iops_sec>\
+         <write_iops_sec>500</write_iops_sec></iotune>\
          <serial>8f2a4f4e-65b2-4a35-b0f3-5e5d8e0d1c11</serial></disk>",
     ),
     (

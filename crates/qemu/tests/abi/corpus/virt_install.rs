@@ -86,7 +86,8 @@ const GUEST: &[(&str, &str)] = &[
         "windows",
         "<metadata><libosinfo:libosinfo xmlns:libosinfo='http://libosinfo.org/xmlns/libvirt/domain/1.0'>\
          <libosinfo:os id='http://microsoft.com/win/10'/></libosinfo:libosinfo></metadata>\
-         <features><acpi/><apic/><vmport state='off'/></features>\
+         <features><acpi/><apic/><hyperv><relaxed state='on'/><vapic state='on'/>\
+         <spinlocks state='on' retries='8191'/></hyperv><vmport state='off'/></features>\
          <cpu mode='custom' match='exact' check='none'><model fallback='allow'>Nehalem</model></cpu>\
          <clock offset='localtime'><timer name='rtc' tickpolicy='catchup'/><timer name='pit' tickpolicy='delay'/>\
          <timer name='hpet' present='no'/></clock>\
@@ -226,6 +227,10 @@ const EXTRAS: &[(&str, &str)] = &[
          <controller type='usb' index='0' model='ich9-uhci2'><master startport='2'/></controller>\
          <controller type='usb' index='0' model='ich9-uhci3'><master startport='4'/></controller>\
          <sound model='ich6'><codec type='micro'/></sound>",
+    ),
+    (
+        "tpm",
+        "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm><memballoon model='virtio'/>",
     ),
     ("panic", "<panic model='isa'/><memballoon model='virtio' autodeflate='on' freePageReporting='on'/>"),
     (
