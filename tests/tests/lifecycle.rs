@@ -219,7 +219,7 @@ fn linux_obeys_its_power_button_and_comes_back_from_a_reboot() {
     assert_eq!(pair.daemon(0).qemus(), qemus, "it is the same QEMU");
     assert_eq!(virsh.state("vm").unwrap(), "running");
 
-    virsh.refused(&["shutdown", "vm", "--mode", "agent"], "only the ACPI power button is available");
+    virsh.refused(&["shutdown", "vm", "--mode", "agent"], "QEMU guest agent is not configured");
     let events = Events::on(&pair, 0).unwrap();
     virsh.ok(["shutdown", "vm"]).unwrap();
     virsh.until_reason("vm", "shut off (shutdown)");
