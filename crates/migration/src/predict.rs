@@ -165,6 +165,8 @@ pub fn predict(guest: &Guest, link: &Link, wish: &Wish) -> Prediction {
     let speed = Speed::of(link.probed, &past).limited(wish.bandwidth);
     let dirty = if guest.runs && wish.live { guest.dirty.unwrap_or(0) } else { 0 };
     let switch = Switch::of(&past);
+    // Of a guest that stands still nothing is left to follow it.
+    let wish = &Wish { postcopy: wish.postcopy && guest.runs, ..*wish };
     let run = |rate, dirty, switch_ms| pass_by_pass(guest, wish, Case { rate, dirty, switch_ms });
     // A guest whose writing is not known may write as it likes.
     let worst = if guest.dirty.is_none() && guest.runs && wish.live {
@@ -441,6 +443,8 @@ mod tests {
         let paused = predict(&Guest { runs: false, ..guest(1024, 500, 900) }, &link(100), &LIVE);
         assert_eq!((paused.end, paused.pause_ms, paused.passes), (End::Converges, None, 1));
         assert!(is_about(paused.copy_ms.expected, 5100));
+        let allowed = Wish { postcopy: true, ..LIVE };
+        assert_eq!(predict(&Guest { runs: false, ..guest(1024, 500, 900) }, &link(100), &allowed), paused);
         let stopped = predict(&guest(1024, 500, 900), &link(100), &Wish { live: false, ..LIVE });
         assert_eq!(stopped.end, End::Stopped);
         assert_eq!(stopped.pause_ms.unwrap().expected, stopped.copy_ms.expected);
