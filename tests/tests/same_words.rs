@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail as the test does")]
 
 use std::fs;
+use std::time::Duration;
 
+use ferry_testkit::deadline::{wait_for, wait_until};
 use ferry_testkit::ferryd::{Ferryd, Options};
 use ferry_testkit::guest::{Boot, Domain, Port};
 use ferry_testkit::lab::Lab;
@@ -277,6 +279,9 @@ const ELSEWHERE: &str = "
     = undefine vm
 ";
 
+/// How long the end of a guest may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Two hosts, the first with Ferry.
 struct Sides {
     // The daemons end before their hosts.
@@ -328,7 +333,10 @@ impl Sides {
         };
         let words: Vec<String> = line.split(' ').map(file).collect();
         let [ours, theirs] = [0, 1].map(|number| {
-            let Output { status, stdout, stderr, .. } = self.virsh[number].run(&words).unwrap();
+            let Output { status, stdout, stderr, .. } = self.said(number, &words);
+            if line.contains("--autodestroy") {
+                self.wait_until_none_runs(number);
+            }
             // The hosts' own names are no difference.
             (status.code(), format!("{}\n{}", stdout.trim(), stderr.trim()).replace("h2", "h1"))
         });
@@ -339,6 +347,21 @@ impl Sides {
                 _ => true,
             };
         (!same).then(|| format!("{line}\nFerry: {ours:?}\nstock: {theirs:?}"))
+    }
+
+    /// Says it to one, again for as long as that one is still removing what it ended before.
+    fn said(&self, number: usize, words: &[String]) -> Output {
+        let say = || {
+            let told = self.virsh[number].run(words).unwrap();
+            (!told.stderr.contains("is already being removed")).then_some(told)
+        };
+        wait_for("an earlier guest's removal", PATIENCE, say).unwrap()
+    }
+
+    /// A daemon learns some time after virsh has ended that its client is gone, and only then ends the client's guests.
+    fn wait_until_none_runs(&self, number: usize) {
+        let none_runs = || self.virsh[number].ok(["list", "--name"]).unwrap().trim().is_empty();
+        wait_until("a client's guest to end with its client", PATIENCE, none_runs).unwrap();
     }
 }
 

@@ -46,9 +46,15 @@ impl Surveyor {
                 Some(look) => timeout_at(deadline, look).await.ok().and_then(Result::ok),
                 None => None,
             };
-            found.push(seen.unwrap_or_else(|| facts(disk, |_| safe::Place::Silent)));
+            found.push(match seen {
+                Some(seen) => {
+                    // Its thread has nothing left to do but to end, whenever it comes to that.
+                    self.late.retain(|(late, _)| *late != disk.target.dev);
+                    seen
+                }
+                None => facts(disk, |_| safe::Place::Silent),
+            });
         }
-        self.late.retain(|(_, look)| !look.is_finished());
         found
     }
 
@@ -206,6 +212,23 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("/proc", &link).unwrap();
         assert_eq!(look(&link.join("x"), &[]).kind, "proc");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_has_answered_can_be_looked_at_again_at_once() {
+        let domain = Domain::parse(
+            "<domain type='qemu'><name>vm</name><memory>65536</memory>\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>\
+             <disk type='file' device='disk'><source file='/proc/self/status'/><target dev='vda' bus='virtio'/></disk>\
+             </devices></domain>",
+        )
+        .unwrap();
+        let mut surveyor = Surveyor::default();
+        // As often as it takes for a thread to be still there when the next look begins.
+        for _ in 0..2000 {
+            let found = surveyor.survey(&domain.devices.disks, &[]).await;
+            assert!(matches!(found[0].sources[0].place, safe::Place::File(_)), "{found:?}");
+        }
     }
 
     #[tokio::test]
