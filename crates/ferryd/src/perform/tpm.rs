@@ -52,6 +52,12 @@ const PLACES: [(TpmVersion, &str, &str); 2] =
 /// What this host had before a guest arrived, while it is not sure that the guest has come.
 const BEFORE: &str = "before";
 
+/// The same on its way there or back: what is in here belongs back in its place.
+const MOVING: &str = "moving";
+
+/// What came of a guest that does not come, on its way out.
+const GONE: &str = "gone";
+
 /// A state in the making.
 const UNFINISHED: &str = "new";
 
@@ -79,12 +85,12 @@ impl State {
     /// Makes room for a guest that arrives. What was there comes back with [`State::give_up`].
     fn set_aside(&self) -> io::Result<()> {
         self.settle()?;
-        let before = self.folder.join(BEFORE);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&before)?;
+        let moving = self.folder.join(MOVING);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&moving)?;
         for (_, place, _) in PLACES {
-            rename_if_there(&self.folder.join(place), &before.join(place))?;
+            rename_if_there(&self.folder.join(place), &moving.join(place))?;
         }
-        Ok(())
+        fs::rename(&moving, self.folder.join(BEFORE))
     }
 
     /// The guest has come, and its state with it.
@@ -94,26 +100,50 @@ impl State {
 
     /// The guest does not come: everything as it was. Says whether there was something to give up.
     pub(crate) fn give_up(&self) -> io::Result<bool> {
-        let before = self.folder.join(BEFORE);
-        if !before.exists() {
+        let mut had_something = false;
+        while self.take_back()? {
+            had_something = true;
+        }
+        if had_something {
+            // Only an empty one goes.
+            let _ = fs::remove_dir(&self.folder);
+        }
+        Ok(had_something)
+    }
+
+    /// One step of giving up: a rename, or the removal of what is of no use. A daemon may die after each, and the next one
+    /// sees by the names that are there how far it was. False: nothing is left to do.
+    fn take_back(&self) -> io::Result<bool> {
+        let [before, moving, gone] = [BEFORE, MOVING, GONE].map(|name| self.folder.join(name));
+        if gone.exists() {
+            return remove_all(&gone).map(|()| true);
+        }
+        let places = PLACES.map(|(_, place, _)| place);
+        if before.exists() {
+            let arrived = places.map(|place| self.folder.join(place)).into_iter().find(|place| place.exists());
+            return match arrived {
+                Some(arrived) => fs::rename(arrived, gone),
+                None => fs::rename(before, moving),
+            }
+            .map(|()| true);
+        }
+        if !moving.exists() {
             return Ok(false);
         }
-        for (_, place, _) in PLACES {
-            remove_all(&self.folder.join(place))?;
-            rename_if_there(&before.join(place), &self.folder.join(place))?;
+        match places.into_iter().find(|place| moving.join(place).exists()) {
+            Some(place) => fs::rename(moving.join(place), self.folder.join(place)),
+            None => fs::remove_dir(moving),
         }
-        remove_all(&before)?;
-        // Only an empty one goes.
-        let _ = fs::remove_dir(&self.folder);
-        Ok(true)
+        .map(|()| true)
     }
 
     /// Settles what a daemon that died in the midst of an arrival left: a state that has come whole stays, else the earlier
     /// one is back.
     fn settle(&self) -> io::Result<()> {
         discard::put_back(&self.folder)?;
+        let is_undecided = self.folder.join(BEFORE).exists();
         let has_come = PLACES.iter().any(|(_, place, file)| self.folder.join(place).join(file).exists());
-        if has_come { self.accept() } else { self.give_up().map(drop) }
+        if is_undecided && has_come { self.accept() } else { self.give_up().map(drop) }
     }
 
     fn place(&self, version: TpmVersion) -> (PathBuf, &'static str) {
@@ -519,6 +549,42 @@ mod tests {
         state.settle().unwrap();
         assert_eq!(kept(&state).as_deref(), Some("new"), "it had come");
         assert!(!state.folder.join(BEFORE).exists());
+    }
+
+    /// A daemon that dies after each step of setting aside and of giving up, and the next one that does either.
+    #[test]
+    fn no_step_loses_what_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(folder.path());
+        let ends: [fn(&State); 2] = [|state| state.settle().unwrap(), |state| drop(state.give_up().unwrap())];
+        for end in ends {
+            let mut steps = 0;
+            loop {
+                keep(&state, "old");
+                state.set_aside().unwrap();
+                fs::create_dir(state.folder.join("tpm2")).unwrap();
+                let ended = (0..steps).any(|_| !state.take_back().unwrap());
+                end(&state);
+                assert_eq!(kept(&state).as_deref(), Some("old"), "after {steps} steps");
+                end(&state);
+                assert_eq!(kept(&state).as_deref(), Some("old"), "and once more, after {steps} steps");
+                let left = fs::read_dir(&state.folder).unwrap().count();
+                assert_eq!(left, 1, "nothing else is left after {steps} steps");
+                if ended {
+                    break;
+                }
+                steps += 1;
+            }
+            assert_eq!(steps, 6, "out, gone, on the way, back, nothing on the way, nothing to do");
+            // Aside, as far as it came.
+            fs::create_dir(state.folder.join(MOVING)).unwrap();
+            end(&state);
+            assert_eq!(kept(&state).as_deref(), Some("old"));
+            fs::create_dir(state.folder.join(MOVING)).unwrap();
+            fs::rename(state.folder.join("tpm2"), state.folder.join(MOVING).join("tpm2")).unwrap();
+            end(&state);
+            assert_eq!(kept(&state).as_deref(), Some("old"));
+        }
     }
 
     #[test]
