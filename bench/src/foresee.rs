@@ -3,11 +3,16 @@
 //! Each is booted alone, planned (`ferry plan --json`), migrated at once (`ferry migrate`), and looked up in the source's
 //! history. Copy time is QEMU's own, the pause is the source's reckoning. Two migrations before them are not counted: the
 //! first between two hosts has no history to go by.
+//!
+//! Before each guest the machine rests. Where it is a virtual machine itself, memory that a guest has given up soon goes back to
+//! *its* host, and has to be fetched from there for the next guest: that takes several times as long as to use again what was given
+//! up a moment ago. A destination that is not just rid of a guest of the same size has none such at hand.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use ferry_testkit::cache::Cache;
@@ -26,6 +31,9 @@ use crate::report::table;
 
 /// How long the tool may take.
 const TOOL_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long the machine rests between two guests.
+const REST: Duration = Duration::from_secs(15);
 
 /// Of a predicted copy time, what it may be wrong, percent.
 const WITHIN_PERCENT: u64 = 30;
@@ -100,6 +108,7 @@ pub(crate) fn run(markdown: bool, mut note: impl FnMut(&str)) -> Result<String> 
 
 fn one(lab: &Lab, daemons: [&Ferryd; 2], name: &str, figures: (u64, u64, u64)) -> Result<Run> {
     let (memory_mib, touched_mib, dirty_mib_per_s) = figures;
+    thread::sleep(REST);
     let guest = Guest { memory_mib, linux: Some(LinuxLoad { touched_mib, dirty_mib_per_s }) };
     let [source, destination] = daemons;
     let [from, to] = daemons.map(|daemon| Virsh::new(daemon.host(), daemon.uri()));

@@ -5,7 +5,7 @@
 //!   source                              destination
 //!     connect, 16 bytes of token ──────>  [listens on a port of the pool for 3 s at most]
 //!     <────────────────────────── 'F'     [listens no more; the port is free again]
-//!     bytes, as many as go in 0.2 s ───>  counts them
+//!     bytes, as many as go in 0.2 s ───>  counts them ([`Count`])
 //!     <─────── u64 bytes, u64 µs          closes
 //! ```
 //!
@@ -48,6 +48,12 @@ const BYTES_MAX: u64 = 64 << 20;
 
 /// What is sent at once, bytes.
 const CHUNK: usize = 64 << 10;
+
+/// What is timed by itself, bytes.
+const BLOCK: u64 = 2 << 20;
+
+/// So many blocks tell which of them are out of the ordinary.
+const BLOCKS_MIN: usize = 4;
 
 /// The destination's answer to the token.
 const GREETING: u8 = b'F';
@@ -138,27 +144,65 @@ async fn serve(listener: TcpListener, port: Option<Port>, token: [u8; 16]) -> io
     drop(port);
     stream.write_all(&[GREETING]).await?;
     let mut chunk = vec![0; CHUNK];
-    let (mut bytes, mut began, mut ended) = (0_u64, None, Instant::now());
-    let until = ended + STEP_LIMIT;
-    while bytes <= BYTES_MAX {
+    let (began, mut count) = (Instant::now(), Count::default());
+    let until = began + STEP_LIMIT;
+    while count.bytes <= BYTES_MAX {
         // A slow way still holds what the source has sent: what came in time is counted.
         let Ok(read) = timeout_at(until, stream.read(&mut chunk)).await else { break };
         let read = read?;
         if read == 0 {
             break;
         }
-        ended = Instant::now();
-        // The first bytes were on their way before the clock ran.
-        if began.is_none() {
-            began = Some(ended);
-        } else {
-            bytes += u64::try_from(read).unwrap_or(0);
-        }
+        count.add(began.elapsed(), u64::try_from(read).unwrap_or(0));
     }
-    let took = began.map_or(Duration::ZERO, |began| ended - began);
+    let (bytes, took) = count.told();
     let mut counted = bytes.to_be_bytes().to_vec();
     counted.extend(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).to_be_bytes());
     stream.write_all(&counted).await
+}
+
+/// What has come through a door, and when.
+///
+/// A host may be busy with something else for a moment, which is long beside a probe and nothing beside a copy: so of many
+/// blocks the slowest quarter does not count.
+#[derive(Debug, Default)]
+struct Count {
+    /// After the first read: those bytes were on their way before the clock ran.
+    bytes: u64,
+    /// When the first and the last read were, since the clock ran.
+    first: Option<Duration>,
+    last: Duration,
+    /// The block that is not full yet: its bytes, and when it began.
+    open: (u64, Duration),
+    /// The full ones: their bytes, and what they took.
+    blocks: Vec<(u64, Duration)>,
+}
+
+impl Count {
+    fn add(&mut self, at: Duration, bytes: u64) {
+        self.last = at;
+        if self.first.is_none() {
+            self.first = Some(at);
+            self.open.1 = at;
+            return;
+        }
+        self.bytes += bytes;
+        self.open.0 += bytes;
+        if self.open.0 >= BLOCK {
+            let (full, began) = std::mem::replace(&mut self.open, (0, at));
+            self.blocks.push((full, at.saturating_sub(began)));
+        }
+    }
+
+    /// Bytes and the time for them.
+    fn told(mut self) -> (u64, Duration) {
+        if self.blocks.len() < BLOCKS_MIN {
+            return (self.bytes, self.last.saturating_sub(self.first.unwrap_or(self.last)));
+        }
+        self.blocks.sort_unstable_by_key(|(_, took)| *took);
+        self.blocks.truncate(self.blocks.len() - self.blocks.len() / 4);
+        self.blocks.iter().fold((0, Duration::ZERO), |(bytes, took), block| (bytes + block.0, took + block.1))
+    }
 }
 
 /// Goes through a door. With `measures` it also tells how fast, bytes per second: no faster than the limit in it. `None`:
@@ -248,6 +292,28 @@ mod tests {
         let speed = pass(&door, Some(Some(limit))).await.unwrap().unwrap();
         assert!(speed <= limit + limit / 4, "{speed}");
         served.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_busy_moment_does_not_count_and_a_slow_way_does() {
+        let told = |reads: &[(u64, u64)]| {
+            let mut count = Count::default();
+            for (at_ms, bytes) in reads {
+                count.add(Duration::from_millis(*at_ms), *bytes);
+            }
+            count.told()
+        };
+        let steady: Vec<(u64, u64)> = (0..=8).map(|block| (block * 10, BLOCK)).collect();
+        assert_eq!(told(&steady), (6 * BLOCK, Duration::from_millis(60)));
+        let stalled: Vec<_> =
+            steady.iter().map(|(at, bytes)| (if *at > 40 { at + 1000 } else { *at }, *bytes)).collect();
+        assert_eq!(told(&stalled), told(&steady));
+        let slow: Vec<_> = steady.iter().map(|(at, bytes)| (at * 100, *bytes)).collect();
+        assert_eq!(told(&slow), (6 * BLOCK, Duration::from_secs(6)));
+        // Too few to tell: all of it counts, but for what was on its way before.
+        assert_eq!(told(&[(5, 999), (10, 50), (25, 50)]), (100, Duration::from_millis(20)));
+        assert_eq!(told(&[(5, 999)]), (0, Duration::ZERO));
+        assert_eq!(told(&[]), (0, Duration::ZERO));
     }
 
     #[tokio::test]

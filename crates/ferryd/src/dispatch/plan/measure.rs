@@ -4,7 +4,6 @@
 //! Called for a plan alone, never while a migration runs. QEMU samples some pages of the guest twice, a second apart
 //! (`calc-dirty-rate`): it works with every accelerator, and the guest does not notice.
 
-use std::fs;
 use std::time::Duration;
 
 use ferry_migration::params::Request as Parameters;
@@ -19,6 +18,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use super::memory;
 use crate::driver::{Live, View};
 use crate::host::Host;
 use crate::perform::monitor::Monitor;
@@ -40,12 +40,6 @@ const CLOSELY: u64 = 4 << 30;
 
 /// Pages of each GiB that are sampled closely; the most that QEMU takes.
 const CLOSE_PAGES: u32 = 4096;
-
-/// Above this much resident memory the kernel takes too long over the map of it, bytes.
-const MAPPED_MAX: u64 = 16 << 30;
-
-/// QEMU's own memory beside the guest's, bytes: only where the map is not read.
-const QEMU_ITSELF: u64 = 40 << 20;
 
 /// Entries of the history that are looked through.
 const HISTORY_MAX: u32 = 256;
@@ -81,7 +75,7 @@ pub(super) async fn guest(live: &Live, runs: bool) -> Result<Guest, String> {
     let total = live.domain.memory.kib.saturating_mul(1024);
     let pid = live.process.identity().pid;
     let measured = async { if runs { dirty_rate(&live.monitor, total).await } else { Some(0) } };
-    let looked = tokio::task::spawn_blocking(move || used(pid, total));
+    let looked = tokio::task::spawn_blocking(move || memory::used(pid, total));
     let (dirty, used) = tokio::join!(measured, looked);
     let used = used.ok().flatten().ok_or("the guest's memory cannot be looked at")?;
     Ok(Guest { total, used, dirty, runs })
@@ -107,56 +101,6 @@ async fn dirty_rate(monitor: &Monitor, total: u64) -> Option<u64> {
             _ => sleep(ASK_PAUSE).await,
         }
     }
-}
-
-/// What of the guest's memory the host holds pages for, bytes. Memory that the guest has not touched has none.
-fn used(pid: i32, total: u64) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let resident = resident(&status);
-    let mapped = (resident < MAPPED_MAX)
-        .then(|| fs::read_to_string(format!("/proc/{pid}/smaps")).ok())
-        .flatten()
-        .and_then(|map| of_blocks(&map, total));
-    Some(mapped.unwrap_or_else(|| resident.saturating_sub(QEMU_ITSELF)).min(total))
-}
-
-/// Memory that the process fills, from the text of /proc/PID/status.
-fn resident(status: &str) -> u64 {
-    let kib = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    let parts = ["RssAnon:", "RssShmem:", "HugetlbPages:"].map(|key| kib(key).unwrap_or(0));
-    parts.into_iter().fold(0, u64::saturating_add).saturating_mul(1024)
-}
-
-/// The resident part of the mapping that is the guest's memory, from the text of /proc/PID/smaps. What else is as large is
-/// address space that QEMU keeps free. Several memory cells are several mappings: then it is not known which.
-fn of_blocks(smaps: &str, total: u64) -> Option<u64> {
-    // The kernel counts large pages of their own pool apart.
-    let resident = |line: &str| {
-        let keys = ["Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"];
-        let kib = keys.into_iter().find_map(|key| line.strip_prefix(key))?;
-        kib.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    let (mut one, mut most) = (None, None);
-    for line in smaps.lines() {
-        if let Some(size) = size_of_mapping(line) {
-            one = (size == total).then_some(0_u64);
-        } else if let (Some(sum), Some(bytes)) = (one, resident(line)) {
-            one = Some(sum.saturating_add(bytes));
-        }
-        most = most.max(one);
-    }
-    most
-}
-
-/// Of a mapping's first line: `7f12c0000000-7f12d0000000 rw-p …`.
-fn size_of_mapping(line: &str) -> Option<u64> {
-    let (range, _) = line.split_once(' ')?;
-    let (start, end) = range.split_once('-')?;
-    let hex = |text| u64::from_str_radix(text, 16).ok();
-    hex(end)?.checked_sub(hex(start)?)
 }
 
 /// Past copies from this host to the host `destination`, newest first.
@@ -186,27 +130,6 @@ fn copy(entry: &HistoryEntry, destination: Uuid) -> Option<Past> {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn the_guests_mapping_is_found_by_its_size() {
-        let smaps = "55d0c0000000-55d0c0400000 r-xp 00000000 fe:00 1 /usr/bin/qemu\n\
-                     Size:               4096 kB\nRss:                4000 kB\nPss:                4000 kB\n\
-                     7f0000000000-7f0010000000 rw-p 00000000 00:00 0\n\
-                     Size:             262144 kB\nKernelPageSize:        4 kB\nRss:               20480 kB\n\
-                     7f1000000000-7f1010000000 ---p 00000000 00:00 0\n\
-                     Size:             262144 kB\nRss:                   0 kB\n\
-                     7f0010000000-7f0010001000 ---p 00000000 00:00 0\nSize: 4 kB\nRss: 0 kB\n";
-        assert_eq!(of_blocks(smaps, 256 * MIB), Some(20 * MIB));
-        assert_eq!(of_blocks(smaps, 512 * MIB), None);
-        assert_eq!(of_blocks("nonsense\n-\n", 0), None);
-        let large = "7f0000000000-7f0010000000 rw-s 00000000 00:10 7 /dev/hugepages/guest\nRss:                   0 kB\n\
-                     Shared_Hugetlb:     8192 kB\nPrivate_Hugetlb:    2048 kB\n";
-        assert_eq!(of_blocks(large, 256 * MIB), Some(10 * MIB));
-        let status = "VmRSS:\t 900 kB\nRssAnon:\t  2048 kB\nRssFile:\t 5 kB\nRssShmem:\t 1024 kB\nHugetlbPages:\t 2048 kB\n";
-        assert_eq!(resident(status), 5 * MIB);
-    }
 
     #[test]
     fn only_copies_to_that_host_that_came_to_their_end_count() {

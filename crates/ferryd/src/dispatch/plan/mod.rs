@@ -6,11 +6,12 @@
 //! ```
 //!
 //! Called by `ferry plan` and, before it goes, by `ferry migrate`. What a real Begin or Prepare would refuse is found by
-//! the same code; only that they stop at what they cannot go past. [`door`] is the short look at the memory's way, and
-//! [`measure`] what a prediction is made of.
+//! the same code; only that they stop at what they cannot go past. [`door`] is the short look at the memory's way,
+//! [`measure`] what a prediction is made of, and [`memory`] the part of it that looks at the guest's own.
 
 mod door;
 mod measure;
+mod memory;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
