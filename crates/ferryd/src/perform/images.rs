@@ -2,15 +2,16 @@
 //!
 //! Called by [`super::launch`]. What a header means is `ferry_qemu::blockgraph`'s; this room opens files.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use ferry_domxml::disk::{Disk, DiskDevice};
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source, StartupPolicy};
 use ferry_qemu::blockgraph::{self, ChainError, Found};
 use ferry_qemu::qcow2::Header;
+use rustix::fs::OFlags;
 
 use super::ownership::Account;
 
@@ -116,8 +117,7 @@ pub(crate) async fn measure(path: &str, format: ImageFormat) -> io::Result<Measu
 }
 
 fn measure_now(path: &str, format: ImageFormat) -> io::Result<Measured> {
-    let mut file = File::open(path)?;
-    let found = file.metadata()?;
+    let (mut file, found) = open(path)?;
     let is_block = found.file_type().is_block_device();
     // A device has no length of its own: its end has to be looked for.
     let physical = if is_block { file.seek(SeekFrom::End(0))? } else { found.len() };
@@ -136,14 +136,23 @@ fn measure_now(path: &str, format: ImageFormat) -> io::Result<Measured> {
 
 /// The first `wanted` bytes of an image.
 fn read_start(path: &str, wanted: usize) -> io::Result<Found> {
-    let file = File::open(path)?;
-    let kind = fs::metadata(path)?.file_type();
+    let (file, found) = open(path)?;
+    let mut bytes = Vec::new();
+    file.take(u64::try_from(wanted).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    Ok(Found { bytes, is_block: found.file_type().is_block_device() })
+}
+
+/// Opens an image to be read. The name of a base comes out of another image, so it may be anything: a pipe would hold whoever
+/// opens it until somebody writes.
+fn open(path: &str) -> io::Result<(File, Metadata)> {
+    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblock).open(path)?;
+    let found = file.metadata()?;
+    let kind = found.file_type();
     if !kind.is_file() && !kind.is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a block device"));
     }
-    let mut bytes = Vec::new();
-    file.take(u64::try_from(wanted).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
-    Ok(Found { bytes, is_block: kind.is_block_device() })
+    Ok((file, found))
 }
 
 #[cfg(test)]
@@ -159,5 +168,16 @@ mod tests {
         assert_eq!(measured, Measured { allocation: 0, capacity: 8 << 20, physical: 8 << 20 });
         assert!(measure(path, ImageFormat::Qcow2).await.is_err(), "not what it is said to be");
         assert!(measure("/no/such/image", ImageFormat::Raw).await.is_err());
+    }
+
+    #[test]
+    fn a_pipe_is_no_image_and_holds_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let path = pipe.to_str().unwrap();
+        assert_eq!(read_start(path, 512).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(measure_now(path, ImageFormat::Raw).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert!(read_start(folder.path().to_str().unwrap(), 512).is_err(), "nor is a folder");
     }
 }

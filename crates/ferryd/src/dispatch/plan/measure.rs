@@ -88,8 +88,11 @@ async fn dirty_rate(monitor: &Monitor, total: u64) -> Option<u64> {
     }
     let sample_pages = (total <= CLOSELY).then_some(CLOSE_PAGES);
     let command = CalcDirtyRate { calc_time: WATCH_S, sample_pages, mode: None };
-    // Somebody else may be measuring: then theirs is waited for, and told.
-    let _ = monitor.execute(&command).await;
+    if monitor.execute(&command).await.is_err() {
+        // Somebody else may be measuring: then theirs is waited for, and told. An older one tells nothing of now.
+        let found = monitor.execute(&QueryDirtyRate).await.ok()?;
+        (found.status == DirtyRateStatus::Measuring).then_some(())?;
+    }
     let patience = Instant::now() + Duration::from_secs(WATCH_S.into()) + WATCH_SLACK;
     sleep(Duration::from_secs(WATCH_S.into())).await;
     loop {

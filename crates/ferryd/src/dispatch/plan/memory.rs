@@ -17,6 +17,9 @@ const ACCOUNTED_MAX: u64 = 16 << 30;
 /// QEMU's own memory beside the guest's, bytes: only where the account is not read.
 const QEMU_ITSELF: u64 = 40 << 20;
 
+/// What else may be in the mapping of a guest's memory, bytes: less than.
+const JOINED_MAX: u64 = 1 << 20;
+
 /// Pages that are looked at: 10 to 20 ms of one processor.
 const SAMPLES: u64 = 8192;
 
@@ -59,7 +62,7 @@ fn of_mapping(smaps: &str, total: u64) -> Option<u64> {
     let (mut one, mut most) = (None, None);
     for line in smaps.lines() {
         if let Some(mapping) = Mapping::parse(line) {
-            one = (mapping.size() == total).then_some(0_u64);
+            one = mapping.holds(total).then_some(0_u64);
         } else if let (Some(sum), Some(bytes)) = (one, resident(line)) {
             one = Some(sum.saturating_add(bytes));
         }
@@ -87,8 +90,9 @@ impl Mapping {
         (start < end).then_some(Self { start, end, is_writable })
     }
 
-    fn size(&self) -> u64 {
-        self.end - self.start
+    /// Whether it is the guest's memory of `total` bytes, by its size: the kernel may have joined something small to it.
+    fn holds(&self, total: u64) -> bool {
+        (total..total.saturating_add(JOINED_MAX)).contains(&(self.end - self.start))
     }
 }
 
@@ -112,7 +116,7 @@ impl Sample {
 fn sample(pid: i32, total: u64) -> io::Result<Option<Sample>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut found = maps.lines().filter_map(Mapping::parse);
-    let Some(guest) = found.find(|mapping| mapping.is_writable && mapping.size() == total) else {
+    let Some(guest) = found.find(|mapping| mapping.is_writable && mapping.holds(total)) else {
         return Ok(None);
     };
     let pages = Pages::open(pid, guest.start)?;
@@ -190,7 +194,8 @@ mod tests {
     #[test]
     fn only_what_can_be_written_is_memory() {
         let mapping = Mapping::parse("7f0000000000-7f0000002000 rw-p 00000000 00:00 0").unwrap();
-        assert_eq!((mapping.size(), mapping.is_writable), (0x2000, true));
+        assert!(mapping.is_writable && mapping.holds(0x2000) && mapping.holds(0x1000));
+        assert!(!mapping.holds(0x2001));
         assert!(!Mapping::parse("1000-2000 ---p 00000000 00:00 0").unwrap().is_writable);
         for line in ["", "x", "1000", "2000-1000 rw-p", "1000-1000 rw-p", "1000-2000", "Size: 4 kB"] {
             assert_eq!(Mapping::parse(line), None, "{line:?}");

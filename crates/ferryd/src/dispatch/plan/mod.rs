@@ -27,6 +27,7 @@ use ferry_rpc::proto::{
     PlanArriving, PlanArrivingReply, PlanDisk, PlanDoor, PlanFinding, PlanGuest, PlanLeaving,
     PlanLeavingReply, PlanPeer, PlanPeerReply, PlanProbe, PlanProbeReply,
 };
+use tokio::sync::Semaphore;
 
 use super::{Context, uuid_of};
 use crate::driver::{Predicted, Request};
@@ -37,6 +38,12 @@ use crate::refuse;
 
 /// How long a destination may take to be connected to, for a plan.
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a look at the files of a guest that is thought of may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many such looks may be out at once.
+static LOOKS: Semaphore = Semaphore::const_new(16);
 
 /// The source's part.
 pub(super) async fn leaving(context: Context, call: PlanLeaving) -> Result<PlanLeavingReply, Error> {
@@ -200,19 +207,48 @@ async fn obstacles(host: &Arc<Host>, parameters: &Parameters, guest: PlanGuest) 
             // A source that shows no device tells nothing of its guest.
             let source =
                 (!guest.devices.is_empty()).then_some(Machine { devices: guest.devices, lacks: guest.lacks });
-            let looked = tokio::task::spawn_blocking(move || {
+            let looked = look(LOOK_LIMIT, move || {
                 let found = fit::findings(&worker, &domain, &capabilities, source.as_ref());
                 (launch::rehearse(&worker, domain, &capabilities), found)
             });
-            let (errors, fits) = looked
-                .await
-                .unwrap_or_else(|_| (vec![refuse::internal("the daemon is stopping")], Vec::new()));
-            found.extend(errors.into_iter().map(|error| refusal(error, "")));
-            found.extend(fits.iter().map(shown));
+            match looked.await {
+                Ok((errors, fits)) => {
+                    found.extend(errors.into_iter().map(|error| refusal(error, "")));
+                    found.extend(fits.iter().map(shown));
+                }
+                Err(error) => found.push(refusal(
+                    error,
+                    "see on the destination what keeps the file systems of the guest's images from answering",
+                )),
+            }
         }
         Err(error) => found.push(refusal(error, "")),
     }
     found
+}
+
+/// Looks at files of this host, which may lie where a dead server keeps whoever looks. No longer than `limit` is waited for
+/// it, and what is still out then is one of [`LOOKS`] at most.
+async fn look<T: Send + 'static>(
+    limit: Duration,
+    what: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let looking = async {
+        let permit = LOOKS.acquire().await;
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            what()
+        })
+        .await
+    };
+    match tokio::time::timeout(limit, looking).await {
+        Ok(looked) => looked.map_err(|_| refuse::internal("the daemon is stopping")),
+        Err(_) => {
+            let text =
+                format!("the file systems of the guest's images do not answer within {} s", limit.as_secs());
+            Err(Error::of(ErrorCode::OPERATION_TIMEOUT, Origin::QEMU, text))
+        }
+    }
 }
 
 fn has_address(host: &Host) -> bool {
@@ -269,4 +305,24 @@ fn json(prediction: &Prediction) -> String {
 fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_is_said_to() {
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let free = LOOKS.available_permits();
+        let error = look(Duration::ZERO, move || answered.recv()).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::OPERATION_TIMEOUT);
+        assert!(error.message.contains("do not answer within 0 s"), "{error:?}");
+        assert_eq!(LOOKS.available_permits(), free - 1, "it is still out");
+        answer.send(()).unwrap();
+        while LOOKS.available_permits() != free {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(look(LOOK_LIMIT, || 7).await.unwrap(), 7);
+    }
 }
