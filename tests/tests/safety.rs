@@ -256,10 +256,21 @@ fn an_image_beside_a_raw_data_file_need_not_be_shared() {
         let part =
             "the image on the destination does not fit the source's: its size is 2097152 bytes, not 1048576)";
         refused(pair, &["--live", mode], &[NOT_SHARED, "disk vda", part]);
+        let plan = ["plan", "vm", &pair.uri(1), "--no-prediction"];
+        let planned = pair.ferry(0, &[&plan[..], &["--p2p"][..usize::from(mode == "--p2p")]].concat());
+        assert!(
+            planned.stdout.contains(part) && planned.stdout.contains("an image of the same size"),
+            "{planned:?}"
+        );
+        assert_eq!(planned.status.code(), Some(2), "{planned:?}");
+        let trusted = pair.ferry(0, &[&plan[..], &["--unsafe"]].concat());
+        assert_eq!(trusted.status.code(), Some(0), "{trusted:?}");
     }
     split.place("marked");
     refused(pair, &["--live"], &[NOT_SHARED, "it has a bitmap 'b0' of its own"]);
     split.place("equal");
+    let planned = pair.ferry(0, &["plan", "vm", &pair.uri(1), "--no-prediction"]);
+    assert_eq!(planned.status.code(), Some(0), "{planned:?}");
     pair.stayed("vm", serial);
     assert_eq!(split.bitmap(0), (131_072, true));
 

@@ -35,6 +35,17 @@ pub struct Overlay {
     pub bitmaps: Vec<String>,
 }
 
+/// An image on the destination that is to stand for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Like<'a> {
+    /// It has a raw data file and no backing file.
+    pub holds_bitmaps_alone: bool,
+    /// Bytes that the guest sees.
+    pub size: u64,
+    /// Its data file's path, when it is the image itself that says so.
+    pub data: Option<&'a str>,
+}
+
 impl Overlay {
     /// The image of disk `disk`, whose data file is `data`, by its node in the running QEMU; `None` when it holds more.
     pub fn of(disk: &str, data: &str, node: &BlockNode) -> Option<Overlay> {
@@ -57,22 +68,33 @@ impl Overlay {
     /// What is wrong with the image that stands for it on the destination: its node there, and its data file's path.
     /// `data` is none when the definition names the data file itself, and so has the user's word for it.
     pub fn misfit(&self, node: &BlockNode, data: Option<&str>) -> Option<String> {
+        let like = Like {
+            holds_bitmaps_alone: flag(node, "data-file-raw") && node.image.backing_filename.is_none(),
+            size: node.image.virtual_size,
+            data,
+        };
+        // One that is in use was left by an earlier stay of the guest; QEMU takes the one that comes in its place.
+        let settled = self.bitmaps.iter().filter(|name| has_settled_bitmap(node, name));
+        let wrong = self.unlike(&like).into_iter();
+        let wrong: Vec<String> =
+            wrong.chain(settled.map(|name| format!("it has a bitmap '{name}' of its own"))).collect();
+        (!wrong.is_empty()).then(|| wrong.join(", "))
+    }
+
+    /// The part of it that the image's header alone tells, without QEMU.
+    pub fn unlike(&self, like: &Like<'_>) -> Option<String> {
         let mut wrong = String::new();
         let mut note = |text: String| {
             let _ = write!(wrong, "{}{text}", if wrong.is_empty() { "" } else { ", " });
         };
-        if !flag(node, "data-file-raw") || node.image.backing_filename.is_some() {
+        if !like.holds_bitmaps_alone {
             note("it has no raw data file, or a backing file".to_owned());
         }
-        if node.image.virtual_size != self.size {
-            note(format!("its size is {} bytes, not {}", node.image.virtual_size, self.size));
+        if like.size != self.size {
+            note(format!("its size is {} bytes, not {}", like.size, self.size));
         }
-        if let Some(data) = data.filter(|data| *data != self.data) {
+        if let Some(data) = like.data.filter(|data| *data != self.data) {
             note(format!("its data file is {data}, not {}", self.data));
-        }
-        // One that is in use was left by an earlier stay of the guest; QEMU takes the one that comes in its place.
-        for name in self.bitmaps.iter().filter(|name| has_settled_bitmap(node, name)) {
-            note(format!("it has a bitmap '{name}' of its own"));
         }
         (!wrong.is_empty()).then_some(wrong)
     }
@@ -167,6 +189,16 @@ mod tests {
         let other = overlay().misfit(&node(|_| {}), Some("/b.raw")).unwrap();
         assert_eq!(other, "its data file is /b.raw, not /a.raw");
         assert_eq!(overlay().misfit(&node(|_| {}), None), None, "the user's word");
+    }
+
+    #[test]
+    fn a_header_tells_most_of_it() {
+        let like = Like { holds_bitmaps_alone: true, size: 1 << 20, data: Some("/a.raw") };
+        assert_eq!(overlay().unlike(&like), None);
+        let unlike = Like { holds_bitmaps_alone: false, size: 7, data: Some("/b") };
+        let wrong = "it has no raw data file, or a backing file, its size is 7 bytes, not 1048576, its data file is /b, not /a.raw";
+        assert_eq!(overlay().unlike(&unlike).unwrap(), wrong);
+        assert_eq!(overlay().unlike(&Like { data: None, ..like }), None, "the user's word");
     }
 
     #[test]

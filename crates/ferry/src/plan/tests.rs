@@ -22,7 +22,7 @@ fn plan(findings: Vec<PlanFinding>, arriving: Side) -> Plan {
         received_us: 0,
         answered_us: 0,
         xml: None,
-        guest: PlanGuest { devices: vec!["pvpanic".to_owned()], lacks: Vec::new() },
+        guest: PlanGuest { devices: vec!["pvpanic".to_owned()], lacks: Vec::new(), overlays: Vec::new() },
         findings,
         disks: Vec::new(),
     };

@@ -10,6 +10,7 @@ use ferry_migration::checks::Finding;
 use ferry_migration::checks::disks::Row;
 use ferry_migration::cookie::Machine;
 use ferry_migration::message::Word;
+use ferry_migration::overlay::Overlay;
 use ferry_migration::params::Request as Parameters;
 use ferry_migration::predict::Prediction;
 use ferry_migration::stats::JobStats;
@@ -108,6 +109,8 @@ pub(crate) struct Leaving {
     pub(crate) machine: Option<Machine>,
     /// Its disks, source by source.
     pub(crate) disks: Vec<Row>,
+    /// Its images that hold nothing but bitmaps.
+    pub(crate) overlays: Vec<Overlay>,
 }
 
 /// What was predicted of a migration that may follow.

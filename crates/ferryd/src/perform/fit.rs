@@ -6,13 +6,14 @@
 use std::fs;
 
 use ferry_domxml::Domain;
-use ferry_migration::checks::Finding;
 use ferry_migration::checks::fits::{self, Memory, Overcommit};
+use ferry_migration::checks::{Finding, safe};
 use ferry_migration::cookie::{MACHINE_MAX, Machine};
+use ferry_migration::overlay::{Like, Overlay};
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::{cpu_match, inventory};
 
-use super::launch;
+use super::{images, launch};
 use crate::host::Host;
 use crate::refuse;
 
@@ -53,6 +54,23 @@ pub(crate) fn findings(
         found.extend(memory().and_then(|memory| fits::memory(guest, &memory)));
     }
     found
+}
+
+/// Images here that do not fit those of the source that hold nothing but bitmaps. What QEMU alone sees, bitmaps of its
+/// own, is not looked for, and an image that cannot be read is for others to tell. May block.
+pub(crate) fn misfits(domain: &Domain, overlays: &[Overlay]) -> Vec<Finding> {
+    let misfit = |overlay: &Overlay| {
+        let mut disk = domain.devices.disks.iter().find(|disk| disk.target.dev == overlay.disk)?.clone();
+        images::follow(std::slice::from_mut(&mut disk)).ok()?;
+        let header = images::header(disk.source.path()?).ok()?;
+        let data = disk.source.data_store.as_ref().filter(|data| data.detected);
+        overlay.unlike(&Like {
+            holds_bitmaps_alone: header.data_file.is_some_and(|data| data.raw) && header.backing.is_none(),
+            size: header.virtual_size_bytes,
+            data: data.and_then(|data| data.source.path()),
+        })
+    };
+    overlays.iter().filter_map(|overlay| Some(safe::unfit(&overlay.disk, &misfit(overlay)?))).collect()
 }
 
 /// This host's memory; `None` when the kernel does not show it.

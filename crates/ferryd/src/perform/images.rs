@@ -10,10 +10,13 @@ use std::path::Path;
 use ferry_domxml::disk::{Disk, DiskDevice};
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source, StartupPolicy};
 use ferry_qemu::blockgraph::{self, ChainError, Found};
-use ferry_qemu::qcow2::Header;
+use ferry_qemu::qcow2::{Header, HeaderError};
 use rustix::fs::OFlags;
 
 use super::ownership::Account;
+
+/// As many bytes as nearly every header has.
+const HEADER_BYTES: usize = 64 * 1024;
 
 /// Follows each disk's image to its base and writes what was found into the live definition.
 ///
@@ -140,6 +143,23 @@ fn read_start(path: &str, wanted: usize) -> io::Result<Found> {
     let mut bytes = Vec::new();
     file.take(u64::try_from(wanted).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(Found { bytes, is_block: found.file_type().is_block_device() })
+}
+
+/// The header of the qcow2 image at `path`.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub(crate) fn header(path: &str) -> io::Result<Header> {
+    let mut wanted = HEADER_BYTES;
+    loop {
+        let found = read_start(path, wanted)?;
+        match Header::parse(&found.bytes) {
+            Err(HeaderError::Truncated { needed, .. }) if found.bytes.len() == wanted && needed > wanted => {
+                wanted = needed;
+            }
+            parsed => return parsed.map_err(io::Error::other),
+        }
+    }
 }
 
 /// Opens an image to be read. The name of a base comes out of another image, so it may be anything: a pipe would hold whoever

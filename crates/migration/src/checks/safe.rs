@@ -177,6 +177,19 @@ impl Disk {
     }
 }
 
+/// An image that holds nothing but bitmaps, whose like on the destination is none: `wrong` says how. Called by the
+/// destination.
+pub fn unfit(target: &str, wrong: &str) -> Finding {
+    Finding {
+        severity: Severity::Refusal,
+        code: ErrorCode::MIGRATE_UNSAFE,
+        text: format!(
+            "{NOT_SHARED} (disk {target}: the image on the destination does not fit the source's: {wrong})"
+        ),
+        remedy: "make an image of the same size there, beside the same raw data file and without bitmaps, or share it",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

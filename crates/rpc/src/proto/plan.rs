@@ -75,10 +75,19 @@ parts! {
         pub remedy: String,
     }
 
-    /// The guest as the source has it: devices with their places, and features that its processor lacks there.
+    /// The guest as the source has it: devices with their places, features that its processor lacks there, and images
+    /// that hold nothing but bitmaps.
     pub struct PlanGuest {
         pub devices: Vec<String> as Array<4096>,
         pub lacks: Vec<String> as Array<1024>,
+        pub overlays: Vec<PlanOverlay> as Array<256>,
+    }
+
+    /// The image of a disk that holds nothing but bitmaps: its size in bytes, and its data file.
+    pub struct PlanOverlay {
+        pub disk: String,
+        pub size: u64,
+        pub data: String,
     }
 
     /// `xml` is the definition for the destination, when the source could make one. `has_address`: the daemon can be asked

@@ -20,12 +20,13 @@ use ferry_client::{CallError, Connection, OpenOptions, Uri};
 use ferry_migration::checks::disks::Row;
 use ferry_migration::checks::{Ask, Finding, Severity, fits};
 use ferry_migration::cookie::Machine;
+use ferry_migration::overlay::Overlay;
 use ferry_migration::params::{Phase, Request as Parameters};
 use ferry_migration::predict::{self, Prediction};
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::{
     PlanArriving, PlanArrivingReply, PlanDisk, PlanDoor, PlanFinding, PlanGuest, PlanLeaving,
-    PlanLeavingReply, PlanPeer, PlanPeerReply, PlanProbe, PlanProbeReply,
+    PlanLeavingReply, PlanOverlay, PlanPeer, PlanPeerReply, PlanProbe, PlanProbeReply,
 };
 use tokio::sync::Semaphore;
 
@@ -54,12 +55,15 @@ pub(super) async fn leaving(context: Context, call: PlanLeaving) -> Result<PlanL
     let refused = leaving.refused.map(|error| refusal(error, ""));
     let findings = refused.into_iter().chain(leaving.findings.iter().map(shown)).collect();
     let Machine { devices, lacks } = leaving.machine.unwrap_or_default();
+    let overlays = leaving.overlays.into_iter();
+    let overlays =
+        overlays.map(|Overlay { disk, size, data, .. }| PlanOverlay { disk, size, data }).collect();
     Ok(PlanLeavingReply {
         host: context.host.uuid,
         has_address: has_address(&context.host),
         received_us,
         xml: leaving.xml,
-        guest: PlanGuest { devices, lacks },
+        guest: PlanGuest { devices, lacks, overlays },
         findings,
         disks: leaving.disks.into_iter().map(disk).collect(),
         answered_us: now_us(),
@@ -207,8 +211,12 @@ async fn obstacles(host: &Arc<Host>, parameters: &Parameters, guest: PlanGuest) 
             // A source that shows no device tells nothing of its guest.
             let source =
                 (!guest.devices.is_empty()).then_some(Machine { devices: guest.devices, lacks: guest.lacks });
+            // Who answers for the disks answers for these.
+            let overlays = guest.overlays.into_iter().filter(|_| !ask.trust_disks);
+            let overlays: Vec<Overlay> = overlays.map(overlay).collect();
             let looked = look(LOOK_LIMIT, move || {
-                let found = fit::findings(&worker, &domain, &capabilities, source.as_ref());
+                let mut found = fit::findings(&worker, &domain, &capabilities, source.as_ref());
+                found.extend(fit::misfits(&domain, &overlays));
                 (launch::rehearse(&worker, domain, &capabilities), found)
             });
             match looked.await {
@@ -279,6 +287,12 @@ fn shown(finding: &Finding) -> PlanFinding {
         message,
         remedy: (*remedy).to_owned(),
     }
+}
+
+/// What is told of one for a plan: its bitmaps are QEMU's to look at.
+fn overlay(told: PlanOverlay) -> Overlay {
+    let PlanOverlay { disk, size, data } = told;
+    Overlay { disk, node: None, size, data, bitmaps: Vec::new() }
 }
 
 fn disk(row: Row) -> PlanDisk {

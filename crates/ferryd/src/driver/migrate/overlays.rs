@@ -5,7 +5,7 @@
 
 use ferry_domxml::disk::Disk;
 use ferry_domxml::storage::{BackingStore, ImageFormat};
-use ferry_migration::checks::safe::NOT_SHARED;
+use ferry_migration::checks::safe;
 use ferry_migration::overlay::Overlay;
 use ferry_qemu::blockgraph;
 use ferry_qmp::commands::block::{
@@ -13,7 +13,7 @@ use ferry_qmp::commands::block::{
     QueryNamedBlockNodes, Transaction, TransactionAction,
 };
 use ferry_qmp::commands::migration::MigrationCapability;
-use ferry_rpc::error::{Error, ErrorCode, Origin};
+use ferry_rpc::error::Error;
 use ferry_rpc::flags::MigrateFlags;
 
 use super::Migration;
@@ -71,11 +71,7 @@ impl Driver {
             match (wrong, here) {
                 (None, Some((_, node, _))) => met.push(Overlay { node: Some(node), ..offered.clone() }),
                 (Some(wrong), _) if !is_trusted => {
-                    let text = format!(
-                        "{NOT_SHARED} (disk {}: the image on the destination does not fit the source's: {wrong})",
-                        offered.disk
-                    );
-                    return Err(Error::of(ErrorCode::MIGRATE_UNSAFE, Origin::QEMU, text));
+                    return Err(safe::unfit(&offered.disk, &wrong).error());
                 }
                 (Some(wrong), _) => {
                     tracing::warn!(domain = %self.name, disk = offered.disk, wrong, "an image does not fit the source's");

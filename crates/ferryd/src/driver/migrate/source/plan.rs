@@ -29,9 +29,10 @@ impl Driver {
             Ok((begun, _)) => (None, Some(begun.xml)),
             Err(error) => (Some(error), None),
         };
-        let mut leaving = Leaving { refused, findings, xml, machine: self.machine(), disks: Vec::new() };
+        let (machine, disks) = (self.machine(), Vec::new());
+        let mut leaving = Leaving { refused, findings, xml, machine, disks, overlays };
         if !ask.offline {
-            leaving.disks = self.disks(&overlays).await;
+            leaving.disks = self.disks(&leaving.overlays).await;
             let warnings = leaving.disks.iter().filter(|row| row.role == disks::Role::BackingImage);
             let warnings: Vec<Finding> = warnings.filter_map(|row| row.finding.clone()).collect();
             leaving.findings.extend(warnings);
