@@ -18,8 +18,8 @@ use ferry_testkit::virsh::Virsh;
 
 use crate::{BOOT, Pair, SOON};
 
-/// Free places for what is plugged in later, a drive with a medium and one without, an agent's channel, a screen.
-const DEVICES: &str = "\
+/// Free places for what is plugged in later, an empty drive, a card, an agent's channel, a screen.
+pub const DEVICES: &str = "\
     <controller type='pci' index='0' model='pcie-root'/>\
     <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
     <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\

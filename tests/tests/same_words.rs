@@ -17,20 +17,10 @@ use ferry_testkit::tools::{EMULATOR, Tools};
 use ferry_testkit::virsh::Virsh;
 use ferry_testkit::{boot_sector, command::Output};
 use ferry_tests::Pair;
+use ferry_tests::bench::DEVICES;
 
-/// A screen, an agent's channel, a drive, a card, a thread for disks, and free places for one card more.
-const DEVICES: &str = "\
-    <controller type='pci' index='0' model='pcie-root'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>\
-    <controller type='scsi' model='virtio-scsi'/>\
-    <disk type='file' device='cdrom'><target dev='sda' bus='scsi'/><readonly/></disk>\
-    <interface type='user'><mac address='52:54:00:00:00:51'/><model type='virtio'/></interface>\
-    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
-    <graphics type='vnc' port='-1' autoport='yes'/>\
-    <video><model type='vga' vram='16384' heads='1' primary='yes'/></video>";
+/// Beside the devices of every test guest: a screen to look at.
+const SCREEN: &str = "<graphics type='vnc' port='-1' autoport='yes'/>";
 
 /// What is said, in this order. `=` the answers are the same; `~` but for numbers; `$` only how it ends is. `XML` is the guest's
 /// definition, `CARD` and `DOWN` a card whose link is up and down, `SHOT` a file.
@@ -306,7 +296,11 @@ impl Sides {
             boot_sector::write_image(lab.host(number).seen(image)).unwrap();
         }
         let domain = Domain::new("vm", Boot::Disk, Port::File("/run/vm.log".into()));
-        let domain = domain.uuid("11111111-2222-4333-8444-555555555555").disk(image, "raw").device(DEVICES);
+        let domain = domain
+            .uuid("11111111-2222-4333-8444-555555555555")
+            .disk(image, "raw")
+            .device(DEVICES)
+            .device(SCREEN);
         domain.emulator(lab.host(0).tool(EMULATOR)).write(lab.shared().join("XML")).unwrap();
         let card = |link: &str| {
             format!(

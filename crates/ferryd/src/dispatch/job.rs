@@ -1,5 +1,6 @@
 //! The job of a domain: progress, abort, limits.
 
+use ferry_migration::stats::no_job;
 use ferry_qmp::commands::migration::QueryMigrateParameters;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::flags::{AbortJobFlags, Flags as _, JobStatsFlags, MaxSpeedFlags};
@@ -17,28 +18,13 @@ use crate::driver::{Request, WhichJob};
 /// Bandwidths from here on do not fit into bytes per second, in MiB/s.
 const SPEED_MIB_BOUND: u64 = 8_796_093_022_208;
 
-/// Asked in silence by clients that show progress; no job is no error.
-const NO_JOB: DomainGetJobInfoReply = DomainGetJobInfoReply {
-    kind: JobType::NONE,
-    time_elapsed: 0,
-    time_remaining: 0,
-    data_total: 0,
-    data_processed: 0,
-    data_remaining: 0,
-    mem_total: 0,
-    mem_processed: 0,
-    mem_remaining: 0,
-    file_total: 0,
-    file_processed: 0,
-    file_remaining: 0,
-};
-
 /// The job that is under way.
 pub(super) async fn info(context: Context, call: DomainGetJobInfo) -> Result<DomainGetJobInfoReply, Error> {
     let handle = context.domain(&call.domain)?;
     running(&handle.view())?;
     let stats = handle.ask(|reply| Request::JobStats { which: WhichJob::Present, reply }).await?;
-    Ok(stats.map_or(NO_JOB, |stats| stats.info()))
+    // Asked in silence by clients that show progress: no job is no error.
+    Ok(stats.map_or_else(no_job, |stats| stats.info()))
 }
 
 /// The job that is under way, or the one that ended last.
