@@ -40,22 +40,22 @@ pub(super) fn used(pid: i32, total: u64) -> Option<u64> {
     Some(sampled.map_or(held, |sampled| sampled.min(held)))
 }
 
-/// Memory that the process fills, from the text of /proc/PID/status.
+/// Memory that the process fills, in swap as well, from the text of /proc/PID/status.
 fn resident(status: &str) -> u64 {
     let kib = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    let parts = ["RssAnon:", "RssShmem:", "HugetlbPages:"].map(|key| kib(key).unwrap_or(0));
+    let parts = ["RssAnon:", "RssShmem:", "HugetlbPages:", "VmSwap:"].map(|key| kib(key).unwrap_or(0));
     parts.into_iter().fold(0, u64::saturating_add).saturating_mul(1024)
 }
 
-/// The resident part of the mapping that is the guest's memory, from the text of /proc/PID/smaps. What else is as large is
+/// What is held of the mapping that is the guest's memory, from the text of /proc/PID/smaps. What else is as large is
 /// address space that QEMU keeps free. Several memory cells are several mappings: then it is not known which.
 fn of_mapping(smaps: &str, total: u64) -> Option<u64> {
-    // The kernel counts large pages of their own pool apart.
-    let resident = |line: &str| {
-        let keys = ["Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"];
+    // The kernel counts large pages of their own pool apart, and what is swapped out.
+    let held = |line: &str| {
+        let keys = ["Rss:", "Shared_Hugetlb:", "Private_Hugetlb:", "Swap:"];
         let kib = keys.into_iter().find_map(|key| line.strip_prefix(key))?;
         kib.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
     };
@@ -63,7 +63,7 @@ fn of_mapping(smaps: &str, total: u64) -> Option<u64> {
     for line in smaps.lines() {
         if let Some(mapping) = Mapping::parse(line) {
             one = mapping.holds(total).then_some(0_u64);
-        } else if let (Some(sum), Some(bytes)) = (one, resident(line)) {
+        } else if let (Some(sum), Some(bytes)) = (one, held(line)) {
             one = Some(sum.saturating_add(bytes));
         }
         most = most.max(one);
@@ -177,7 +177,7 @@ mod tests {
         let smaps = "55d0c0000000-55d0c0400000 r-xp 00000000 fe:00 1 /usr/bin/qemu\n\
                      Size:               4096 kB\nRss:                4000 kB\nPss:                4000 kB\n\
                      7f0000000000-7f0010000000 rw-p 00000000 00:00 0\n\
-                     Size:             262144 kB\nKernelPageSize:        4 kB\nRss:               20480 kB\n\
+                     Size:             262144 kB\nKernelPageSize:        4 kB\nRss:               18432 kB\nSwap:               2048 kB\nSwapPss:            2048 kB\n\
                      7f1000000000-7f1010000000 ---p 00000000 00:00 0\n\
                      Size:             262144 kB\nRss:                   0 kB\n\
                      7f0010000000-7f0010001000 ---p 00000000 00:00 0\nSize: 4 kB\nRss: 0 kB\n";
@@ -187,8 +187,8 @@ mod tests {
         let large = "7f0000000000-7f0010000000 rw-s 00000000 00:10 7 /dev/hugepages/guest\nRss:                   0 kB\n\
                      Shared_Hugetlb:     8192 kB\nPrivate_Hugetlb:    2048 kB\n";
         assert_eq!(of_mapping(large, 256 * MIB), Some(10 * MIB));
-        let status = "VmRSS:\t 900 kB\nRssAnon:\t  2048 kB\nRssFile:\t 5 kB\nRssShmem:\t 1024 kB\nHugetlbPages:\t 2048 kB\n";
-        assert_eq!(resident(status), 5 * MIB);
+        let status = "VmRSS:\t 900 kB\nRssAnon:\t  2048 kB\nRssFile:\t 5 kB\nRssShmem:\t 1024 kB\nHugetlbPages:\t 2048 kB\nVmSwap:\t 1024 kB\n";
+        assert_eq!(resident(status), 6 * MIB);
     }
 
     #[test]
