@@ -4,7 +4,7 @@ use super::{AbiMismatch, Row, lists, quoted, rows, same, shown};
 use crate::{
     Address, BalloonModel, Channel, Console, Controller, ControllerKind, DeviceInfo, Devices, Disk,
     FileSystem, InputDevice, Interface, MemBalloon, MemoryDevice, Offloads, OnOff, Pstore, Rng, Serial,
-    Sound, Tpm, UsbNumber, Video, VirtioDriver, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
+    Sound, Tpm, UsbNumber, Video, VirtioOptions, Vsock, Watchdog, WatchdogModel, YesNo,
 };
 
 pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatch> {
@@ -14,39 +14,27 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     }
     lists("domain disk count", &source.disks, &target.disks, |source, target| {
         rows(DISK, source, target)?;
-        virtio(
-            source.driver.as_ref().map(|driver| &driver.virtio),
-            target.driver.as_ref().map(|driver| &driver.virtio),
-        )?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     lists("domain controller count", &source.controllers, &target.controllers, |source, target| {
         rows(CONTROLLER, source, target)?;
-        virtio(
-            source.driver.as_ref().map(|driver| &driver.virtio),
-            target.driver.as_ref().map(|driver| &driver.virtio),
-        )?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     lists("domain filesystem count", &source.filesystems, &target.filesystems, |source, target| {
         rows(FILE_SYSTEM, source, target)?;
-        virtio(
-            source.driver.as_ref().map(|driver| &driver.virtio),
-            target.driver.as_ref().map(|driver| &driver.virtio),
-        )?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     lists("domain net card count", &source.interfaces, &target.interfaces, |source, target| {
         rows(INTERFACE, source, target)?;
-        virtio(
-            source.driver.as_ref().map(|driver| &driver.virtio),
-            target.driver.as_ref().map(|driver| &driver.virtio),
-        )?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     lists("domain input device count", &source.inputs, &target.inputs, |source, target| {
         rows(INPUT, source, target)?;
-        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     lists("domain TPM device count", &source.tpms, &target.tpms, |source, target| {
@@ -59,7 +47,7 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     })?;
     lists("domain video card count", &source.videos, &target.videos, |source, target| {
         rows(VIDEO, source, target)?;
-        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     lists("domain serial port count", &source.serials, &target.serials, |source, target| {
@@ -85,7 +73,7 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     balloon(source.memballoon.as_ref(), target.memballoon.as_ref())?;
     lists("domain RNG device count", &source.rngs, &target.rngs, |source, target| {
         rows(RNG, source, target)?;
-        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     lists("domain panic device count", &source.panics, &target.panics, |source, target| {
@@ -107,7 +95,7 @@ pub(super) fn check(source: &Devices, target: &Devices) -> Result<(), AbiMismatc
     let of = |one: &Option<Vsock>| one.iter().cloned().collect::<Vec<_>>();
     lists("domain vsock device count", &of(&source.vsock), &of(&target.vsock), |source, target| {
         same("vsock model", quoted(shown(source.model)), quoted(shown(target.model)))?;
-        plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+        virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
         info(&source.info, &target.info)
     })?;
     let of = |one: &Option<Pstore>| one.iter().cloned().collect::<Vec<_>>();
@@ -418,7 +406,7 @@ fn balloon(source: Option<&MemBalloon>, target: Option<&MemBalloon>) -> Result<(
         (None, None) => Ok(()),
         (Some(source), Some(target)) => {
             rows(BALLOON, source, target)?;
-            plain_virtio(source.driver.as_ref(), target.driver.as_ref())?;
+            virtio(&source.driver, &target.driver, |driver| &driver.virtio)?;
             info(&source.info, &target.info)
         }
         (source, target) => {
@@ -428,18 +416,18 @@ fn balloon(source: Option<&MemBalloon>, target: Option<&MemBalloon>) -> Result<(
     }
 }
 
-/// Features that every virtio device offers or not. The names are stock's.
-fn virtio(source: Option<&VirtioOptions>, target: Option<&VirtioOptions>) -> Result<(), AbiMismatch> {
+/// Features that every virtio device offers or not, of what its driver says. The names are stock's.
+fn virtio<D>(
+    source: &Option<D>,
+    target: &Option<D>,
+    options: impl Fn(&D) -> &VirtioOptions,
+) -> Result<(), AbiMismatch> {
     let none = VirtioOptions::default();
-    let (source, target) = (source.unwrap_or(&none), target.unwrap_or(&none));
+    let [source, target] = [source, target].map(|driver| driver.as_ref().map_or(&none, &options));
     same("device iommu option", quoted(shown(source.iommu)), quoted(shown(target.iommu)))?;
     same("device ats option", quoted(shown(source.ats)), quoted(shown(target.ats)))?;
     same("device packed option", quoted(shown(source.packed)), quoted(shown(target.packed)))?;
     same("device page_per_vq option", quoted(shown(source.page_per_vq)), quoted(shown(target.page_per_vq)))
-}
-
-fn plain_virtio(source: Option<&VirtioDriver>, target: Option<&VirtioDriver>) -> Result<(), AbiMismatch> {
-    virtio(source.map(|driver| &driver.virtio), target.map(|driver| &driver.virtio))
 }
 
 /// Where the device is, and its id in QEMU as far as the user chose it.
