@@ -89,6 +89,9 @@ pub(crate) fn no_firmware(error: ferry_qemu::firmware::NoFirmware) -> Error {
 pub(crate) fn invalid_definition(error: ferry_qemu::ValidateError) -> Error {
     let (code, origin) = match &error {
         ferry_qemu::ValidateError::DiskName { .. } => (ErrorCode::INTERNAL_ERROR, Origin::DOMAIN),
+        ferry_qemu::ValidateError::BiosSerial | ferry_qemu::ValidateError::UsbMaster => {
+            (ErrorCode::XML_ERROR, Origin::QEMU)
+        }
         _ => (ErrorCode::CONFIG_UNSUPPORTED, Origin::QEMU),
     };
     Error::new(code, origin, error.to_string())
