@@ -4,9 +4,9 @@
 //! history. Copy time is QEMU's own, the pause is the source's reckoning. Two migrations before them are not counted: the
 //! first between two hosts has no history to go by.
 //!
-//! Before each guest the machine rests. Where it is a virtual machine itself, memory that a guest has given up soon goes back to
-//! *its* host, and has to be fetched from there for the next guest: that takes several times as long as to use again what was given
-//! up a moment ago. A destination that is not just rid of a guest of the same size has none such at hand.
+//! Before each guest the machine rests. Where it is a virtual machine itself, memory that a guest has given up goes back to *its*
+//! host after some seconds, and has to be fetched from there for the next guest. That takes several times as long as to use
+//! again what was given up a moment ago, and few destinations have lost a guest of the same size a moment ago.
 
 use std::fmt::Write as _;
 use std::fs::File;

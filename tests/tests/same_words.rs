@@ -343,11 +343,11 @@ impl Sides {
         (!same).then(|| format!("{line}\nFerry: {ours:?}\nstock: {theirs:?}"))
     }
 
-    /// Says it to one, again for as long as that one is still removing what it ended before.
+    /// Says it to one; to stock again for as long as it is still removing what it ended before.
     fn said(&self, number: usize, words: &[String]) -> Output {
         let say = || {
             let told = self.virsh[number].run(words).unwrap();
-            (!told.stderr.contains("is already being removed")).then_some(told)
+            (number == 0 || !told.stderr.contains("is already being removed")).then_some(told)
         };
         wait_for("an earlier guest's removal", PATIENCE, say).unwrap()
     }

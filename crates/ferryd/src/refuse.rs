@@ -245,3 +245,19 @@ pub(crate) fn shell_like(line: &CommandLine) -> String {
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferry_qemu::ValidateError;
+
+    #[test]
+    fn a_definition_that_is_wrong_in_itself_has_the_code_for_that() {
+        for error in [ValidateError::BiosSerial, ValidateError::UsbMaster] {
+            let error = invalid_definition(error);
+            assert_eq!(error.code, ErrorCode::XML_ERROR);
+            assert!(error.message.starts_with("XML error: "), "{error:?}");
+        }
+        assert_eq!(invalid_definition(ValidateError::SecureBoot).code, ErrorCode::CONFIG_UNSUPPORTED);
+    }
+}

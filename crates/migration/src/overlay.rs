@@ -5,9 +5,11 @@
 //! ```text
 //!   source: node data of QEMU ──> Overlay::of ──Begin's cookie──> destination: Overlay::misfit (its own node data)
 //!   source: Overlay::mapping  <──Prepare's cookie: which node stands for it there──────────┘
+//!
+//!   for a plan: node data of QEMU ──> Overlay::of ──────────────> destination: Overlay::unlike (the image's header)
 //! ```
 //!
-//! Called by the drivers of both hosts; what QEMU says about its block nodes is all that counts here.
+//! Called by the drivers of both hosts: for a migration only what QEMU says about its block nodes counts.
 
 use std::fmt::Write as _;
 
@@ -19,6 +21,9 @@ pub const OVERLAYS_MAX: usize = 256;
 
 /// Most bitmaps of one that travel.
 pub const BITMAPS_MAX: usize = 64;
+
+/// What is wrong with an image there that has none.
+pub const NO_DATA_FILE: &str = "it has no data file";
 
 /// One such image of the guest on the source.
 #[derive(Clone, Debug, PartialEq, Eq)]

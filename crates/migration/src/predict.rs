@@ -43,7 +43,7 @@ const TELLING: u64 = 32 << 20;
 pub struct Guest {
     /// Its memory.
     pub total: u64,
-    /// What of it is not still the zeroes that it began with.
+    /// What of it holds anything but zeroes.
     pub used: u64,
     /// How fast it writes to memory that it had not written to in the same second; `None`: not known.
     pub dirty: Option<u64>,

@@ -20,7 +20,7 @@ use ferry_domxml::Rest;
 use ferry_domxml::disk::Disk;
 use ferry_domxml::storage::{BackingImage, BackingStore, DataStore, ImageFormat, Location, Source};
 
-use crate::qcow2::{Header, HeaderError};
+use crate::qcow2::{HEADER_BYTES, HEADER_BYTES_MAX, Header, HeaderError};
 
 pub(crate) use nodes::throttle_group;
 pub use nodes::{
@@ -157,9 +157,6 @@ pub fn read_chain<E: std::error::Error>(
     Ok(ImageChain(images))
 }
 
-/// First try of a header; longer ones are rare.
-const HEADER_BYTES: usize = 64 * 1024;
-
 fn look<E: std::error::Error>(
     path: &str,
     format: ImageFormat,
@@ -170,10 +167,8 @@ fn look<E: std::error::Error>(
         ImageFormat::Qcow2 => {
             let mut found = fetch(path, HEADER_BYTES, read)?;
             let mut header = Header::parse(&found.bytes);
-            if let Err(HeaderError::Truncated { needed, .. }) = header
-                && needed > HEADER_BYTES
-            {
-                found = fetch(path, needed, read)?;
+            if matches!(header, Err(HeaderError::Truncated { .. })) && found.bytes.len() == HEADER_BYTES {
+                found = fetch(path, HEADER_BYTES_MAX, read)?;
                 header = Header::parse(&found.bytes);
             }
             let header = header.map_err(|source| ChainError::Header { path: path.to_owned(), source })?;

@@ -9,9 +9,12 @@
 //! stated length (version 3), then extensions of type, length and padded data up to a zero type, then,
 //! anywhere within the first cluster, the name of the backing file. All numbers are big endian.
 
-/// As many bytes as a header can reach: the largest cluster, 2 MiB. 64 KiB holds nearly every header;
-/// [`HeaderError::Truncated`] says when more is needed.
+/// As many bytes as a header can reach: the largest cluster, 2 MiB.
 pub const HEADER_BYTES_MAX: usize = 1 << CLUSTER_BITS_MAX;
+
+/// As many as nearly every header has. [`HeaderError::Truncated`] says when more are needed; then all that a header can
+/// reach should be read, since it tells of no more than the next step.
+pub const HEADER_BYTES: usize = 64 * 1024;
 
 const MAGIC: [u8; 4] = *b"QFI\xfb";
 const CLUSTER_BITS_MIN: u32 = 9;

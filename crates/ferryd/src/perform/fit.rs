@@ -1,7 +1,8 @@
 //! What this host has for a guest that is to come, and what a guest of this host is made of: the facts behind
 //! `ferry_migration::checks::fits`.
 //!
-//! Called by a driver at Begin and at Prepare, and for a plan. It reads /proc and makes command lines; it starts nothing.
+//! Called by a driver at Begin and at Prepare, and for a plan. It reads /proc and images, and makes command
+//! lines; it starts nothing.
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use ferry_domxml::Domain;
 use ferry_migration::checks::fits::{self, Memory, Overcommit};
 use ferry_migration::checks::{Finding, safe};
 use ferry_migration::cookie::{MACHINE_MAX, Machine};
-use ferry_migration::overlay::{Like, Overlay};
+use ferry_migration::overlay::{Like, NO_DATA_FILE, Overlay};
 use ferry_qemu::capabilities::Capabilities;
 use ferry_qemu::{cpu_match, inventory};
 
@@ -56,18 +57,23 @@ pub(crate) fn findings(
     found
 }
 
-/// Images here that do not fit those of the source that hold nothing but bitmaps. What QEMU alone sees, bitmaps of its
-/// own, is not looked for, and an image that cannot be read is for others to tell. May block.
+/// Compares the source's images that hold nothing but bitmaps with those that stand here under the same paths. Which bitmaps
+/// are in one QEMU alone sees. An image whose chain cannot be followed is for others to tell. May block.
 pub(crate) fn misfits(domain: &Domain, overlays: &[Overlay]) -> Vec<Finding> {
     let misfit = |overlay: &Overlay| {
-        let mut disk = domain.devices.disks.iter().find(|disk| disk.target.dev == overlay.disk)?.clone();
+        let disk = domain.devices.disks.iter().find(|disk| disk.target.dev == overlay.disk);
+        let Some(mut disk) = disk.cloned() else { return Some(NO_DATA_FILE.to_owned()) };
         images::follow(std::slice::from_mut(&mut disk)).ok()?;
-        let header = images::header(disk.source.path()?).ok()?;
-        let data = disk.source.data_store.as_ref().filter(|data| data.detected);
+        let Some(data) = &disk.source.data_store else { return Some(NO_DATA_FILE.to_owned()) };
+        let header = match images::header(disk.source.path()?) {
+            Ok(header) => header,
+            Err(error) => return Some(format!("it cannot be read: {error}")),
+        };
         overlay.unlike(&Like {
             holds_bitmaps_alone: header.data_file.is_some_and(|data| data.raw) && header.backing.is_none(),
             size: header.virtual_size_bytes,
-            data: data.and_then(|data| data.source.path()),
+            // Where the definition names it, the user has said where it is.
+            data: data.source.path().filter(|_| data.detected),
         })
     };
     overlays.iter().filter_map(|overlay| Some(safe::unfit(&overlay.disk, &misfit(overlay)?))).collect()

@@ -1,22 +1,20 @@
 //! The images of a guest as they lie on this host: read, followed to their bases, made QEMU's own.
 //!
-//! Called by [`super::launch`]. What a header means is `ferry_qemu::blockgraph`'s; this room opens files.
+//! Called by [`super::launch`], when a disk is plugged in, for a plan and for what clients ask about disks. What a header means is `ferry_qemu::blockgraph`'s; this room opens files.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use ferry_domxml::disk::{Disk, DiskDevice};
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source, StartupPolicy};
 use ferry_qemu::blockgraph::{self, ChainError, Found};
-use ferry_qemu::qcow2::{Header, HeaderError};
-use rustix::fs::OFlags;
+use ferry_qemu::qcow2::{HEADER_BYTES, HEADER_BYTES_MAX, Header, HeaderError};
+use rustix::fs::{Mode, OFlags};
 
 use super::ownership::Account;
-
-/// As many bytes as nearly every header has.
-const HEADER_BYTES: usize = 64 * 1024;
 
 /// Follows each disk's image to its base and writes what was found into the live definition.
 ///
@@ -126,12 +124,7 @@ fn measure_now(path: &str, format: ImageFormat) -> io::Result<Measured> {
     let physical = if is_block { file.seek(SeekFrom::End(0))? } else { found.len() };
     let capacity = match format {
         ImageFormat::Raw => physical,
-        ImageFormat::Qcow2 => {
-            let mut start = Vec::new();
-            file.seek(SeekFrom::Start(0))?;
-            file.take(64 * 1024).read_to_end(&mut start)?;
-            Header::parse(&start).map_err(io::Error::other)?.virtual_size_bytes
-        }
+        ImageFormat::Qcow2 => header(path)?.virtual_size_bytes,
     };
     let allocation = if is_block { physical } else { found.blocks().saturating_mul(512) };
     Ok(Measured { allocation, capacity, physical })
@@ -150,28 +143,27 @@ fn read_start(path: &str, wanted: usize) -> io::Result<Found> {
 /// # Errors
 /// It cannot be read, or is none.
 pub(crate) fn header(path: &str) -> io::Result<Header> {
-    let mut wanted = HEADER_BYTES;
-    loop {
-        let found = read_start(path, wanted)?;
-        match Header::parse(&found.bytes) {
-            Err(HeaderError::Truncated { needed, .. }) if found.bytes.len() == wanted && needed > wanted => {
-                wanted = needed;
-            }
-            parsed => return parsed.map_err(io::Error::other),
+    let found = read_start(path, HEADER_BYTES)?.bytes;
+    let parsed = match Header::parse(&found) {
+        Err(HeaderError::Truncated { .. }) if found.len() == HEADER_BYTES => {
+            Header::parse(&read_start(path, HEADER_BYTES_MAX)?.bytes)
         }
-    }
+        parsed => parsed,
+    };
+    parsed.map_err(io::Error::other)
 }
 
-/// Opens an image to be read. The name of a base comes out of another image, so it may be anything: a pipe would hold whoever
-/// opens it until somebody writes.
+/// Opens an image to be read. The name of a base comes out of another image, so it may be anything, and with some things
+/// to be opened is to be used: a pipe holds whoever opens it, a watchdog starts. So it is looked at first.
 fn open(path: &str) -> io::Result<(File, Metadata)> {
-    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(nonblock).open(path)?;
-    let found = file.metadata()?;
+    let place = File::from(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+    let found = place.metadata()?;
     let kind = found.file_type();
     if !kind.is_file() && !kind.is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a block device"));
     }
+    // The same one, whatever has its name by now.
+    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
     Ok((file, found))
 }
 

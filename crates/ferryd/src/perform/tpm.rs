@@ -55,8 +55,8 @@ const BEFORE: &str = "before";
 /// The same on its way there or back: what is in here belongs back in its place.
 const MOVING: &str = "moving";
 
-/// What came of a guest that does not come, on its way out.
-const GONE: &str = "gone";
+/// What is of no use any more, on its way out.
+const REFUSE: &str = "refuse";
 
 /// A state in the making.
 const UNFINISHED: &str = "new";
@@ -82,11 +82,11 @@ impl State {
         super::sync_folder_of(&self.folder)
     }
 
-    /// Makes room for a guest that arrives. What was there comes back with [`State::give_up`].
+    /// Makes room for a guest that arrives, in a folder that is there and settled. What was in it comes back with
+    /// [`State::give_up`].
     fn set_aside(&self) -> io::Result<()> {
-        self.settle()?;
         let moving = self.folder.join(MOVING);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&moving)?;
+        fs::DirBuilder::new().mode(0o700).create(&moving)?;
         for (_, place, _) in PLACES {
             rename_if_there(&self.folder.join(place), &moving.join(place))?;
         }
@@ -95,15 +95,20 @@ impl State {
 
     /// The guest has come, and its state with it.
     pub(crate) fn accept(&self) -> io::Result<()> {
-        remove_all(&self.folder.join(BEFORE))
+        let [before, refuse] = [BEFORE, REFUSE].map(|name| self.folder.join(name));
+        remove_all(&refuse)?;
+        if before.exists() {
+            // From here on nothing can be given up any more, whatever becomes of the rest.
+            fs::rename(&before, &refuse)?;
+            super::sync_folder_of(&before)?;
+        }
+        remove_all(&refuse)
     }
 
     /// The guest does not come: everything as it was. Says whether there was something to give up.
     pub(crate) fn give_up(&self) -> io::Result<bool> {
-        let mut had_something = false;
-        while self.take_back()? {
-            had_something = true;
-        }
+        let had_something = [BEFORE, MOVING].iter().any(|name| self.folder.join(name).exists());
+        while self.take_back()? {}
         if had_something {
             // Only an empty one goes.
             let _ = fs::remove_dir(&self.folder);
@@ -114,16 +119,16 @@ impl State {
     /// One step of giving up: a rename, or the removal of what is of no use. A daemon may die after each, and the next one
     /// sees by the names that are there how far it was. False: nothing is left to do.
     fn take_back(&self) -> io::Result<bool> {
-        let [before, moving, gone] = [BEFORE, MOVING, GONE].map(|name| self.folder.join(name));
-        if gone.exists() {
-            return remove_all(&gone).map(|()| true);
+        let [before, moving, refuse] = [BEFORE, MOVING, REFUSE].map(|name| self.folder.join(name));
+        if refuse.exists() {
+            return remove_all(&refuse).map(|()| true);
         }
         let places = PLACES.map(|(_, place, _)| place);
         if before.exists() {
             let arrived =
                 places.map(|place| self.folder.join(place)).into_iter().find(|place| place.exists());
             return match arrived {
-                Some(arrived) => fs::rename(arrived, gone),
+                Some(arrived) => fs::rename(arrived, refuse),
                 None => fs::rename(before, moving),
             }
             .map(|()| true);
@@ -205,9 +210,7 @@ pub(crate) async fn prepare(host: &Host, domain: &Domain, purpose: Purpose) -> R
     let broken = |error: &io::Error| {
         refuse::system(&format!("cannot use the TPM's state '{}'", state.folder.display()), error)
     };
-    if purpose == Purpose::Boot {
-        state.settle().map_err(|error| broken(&error))?;
-    }
+    state.settle().map_err(|error| broken(&error))?;
     let version = tpm.version();
     let (folder, file) = state.place(version);
     let is_new = purpose == Purpose::Boot && !folder.join(file).exists();
@@ -504,18 +507,25 @@ mod tests {
         fs::read_to_string(state.folder.join("tpm2/tpm2-00.permall")).ok()
     }
 
+    /// As for a guest that arrives.
+    fn set_aside(state: &State) {
+        state.settle().unwrap();
+        fs::create_dir_all(&state.folder).unwrap();
+        state.set_aside().unwrap();
+    }
+
     #[test]
     fn a_guest_that_does_not_come_leaves_the_state_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path());
         assert!(!state.give_up().unwrap(), "nothing was set aside");
-        state.set_aside().unwrap();
+        set_aside(&state);
         keep(&state, "half");
         assert!(state.give_up().unwrap());
         assert!(!state.folder.exists(), "there was none before");
 
         keep(&state, "old");
-        state.set_aside().unwrap();
+        set_aside(&state);
         assert_eq!(kept(&state), None);
         keep(&state, "half");
         assert!(state.give_up().unwrap());
@@ -527,7 +537,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path());
         keep(&state, "old");
-        state.set_aside().unwrap();
+        set_aside(&state);
         keep(&state, "new");
         state.accept().unwrap();
         assert_eq!(kept(&state).as_deref(), Some("new"));
@@ -542,51 +552,79 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path());
         keep(&state, "old");
-        state.set_aside().unwrap();
+        set_aside(&state);
         state.settle().unwrap();
         assert_eq!(kept(&state).as_deref(), Some("old"), "nothing had come");
-        state.set_aside().unwrap();
+        set_aside(&state);
         keep(&state, "new");
         state.settle().unwrap();
         assert_eq!(kept(&state).as_deref(), Some("new"), "it had come");
         assert!(!state.folder.join(BEFORE).exists());
     }
 
-    /// A daemon that dies after each step of setting aside and of giving up, and the next one that does either.
+    /// A daemon that dies after each step of giving up, and the next one, which gives up as well or settles.
     #[test]
-    fn no_step_loses_what_was_there_before() {
+    fn no_step_of_giving_up_loses_what_was_there_before() {
         let folder = tempfile::tempdir().unwrap();
         let state = state(folder.path());
         let ends: [fn(&State); 2] =
             [|state| state.settle().unwrap(), |state| assert!(state.give_up().is_ok())];
-        for end in ends {
+        for (end, arrived) in ends.into_iter().flat_map(|end| [(end, None), (end, Some("new"))]) {
             let mut steps = 0;
             loop {
                 keep(&state, "old");
-                state.set_aside().unwrap();
-                fs::create_dir(state.folder.join("tpm2")).unwrap();
+                fs::create_dir(state.folder.join("tpm1.2")).unwrap();
+                set_aside(&state);
+                match arrived {
+                    Some(text) => keep(&state, text),
+                    None => fs::create_dir(state.folder.join("tpm2")).unwrap(),
+                }
+                // Whether a guest whose state is all there has come is settled by that alone, until it is given up.
+                let is_given_up = arrived.is_none() || steps > 0;
                 let ended = (0..steps).any(|_| !state.take_back().unwrap());
-                end(&state);
-                assert_eq!(kept(&state).as_deref(), Some("old"), "after {steps} steps");
-                end(&state);
-                assert_eq!(kept(&state).as_deref(), Some("old"), "and once more, after {steps} steps");
-                let left = fs::read_dir(&state.folder).unwrap().count();
-                assert_eq!(left, 1, "nothing else is left after {steps} steps");
+                for again in ["", "once more "] {
+                    if is_given_up {
+                        end(&state);
+                        assert_eq!(kept(&state).as_deref(), Some("old"), "{again}after {steps} steps");
+                    }
+                }
+                if is_given_up {
+                    let left = fs::read_dir(&state.folder).unwrap().count();
+                    assert_eq!(left, 2, "nothing but the two is left after {steps} steps");
+                }
+                fs::remove_dir_all(&state.folder).unwrap();
                 if ended {
                     break;
                 }
                 steps += 1;
             }
-            assert_eq!(steps, 6, "out, gone, on the way, back, nothing on the way, nothing to do");
-            // Aside, as far as it came.
-            fs::create_dir(state.folder.join(MOVING)).unwrap();
-            end(&state);
-            assert_eq!(kept(&state).as_deref(), Some("old"));
-            fs::create_dir(state.folder.join(MOVING)).unwrap();
-            fs::rename(state.folder.join("tpm2"), state.folder.join(MOVING).join("tpm2")).unwrap();
-            end(&state);
-            assert_eq!(kept(&state).as_deref(), Some("old"));
+            assert_eq!(
+                steps, 7,
+                "out, removed, on the way, back and back, nothing on the way, nothing to do"
+            );
         }
+    }
+
+    #[test]
+    fn neither_does_a_step_of_setting_aside_or_of_accepting() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(folder.path());
+        keep(&state, "old");
+        let moving = state.folder.join(MOVING);
+        fs::create_dir(&moving).unwrap();
+        state.settle().unwrap();
+        assert_eq!(kept(&state).as_deref(), Some("old"), "on the way, and nothing had gone it");
+        fs::create_dir(&moving).unwrap();
+        fs::rename(state.folder.join("tpm2"), moving.join("tpm2")).unwrap();
+        assert!(state.give_up().unwrap());
+        assert_eq!(kept(&state).as_deref(), Some("old"), "on the way, and it had");
+
+        set_aside(&state);
+        keep(&state, "new");
+        fs::rename(state.folder.join(BEFORE), state.folder.join(REFUSE)).unwrap();
+        assert!(!state.give_up().unwrap(), "it is accepted");
+        assert_eq!(kept(&state).as_deref(), Some("new"));
+        assert!(!state.folder.join(REFUSE).exists());
     }
 
     #[test]

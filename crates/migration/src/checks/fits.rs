@@ -233,6 +233,25 @@ impl std::fmt::Display for Seconds {
     }
 }
 
+/// Nothing could be said within `seconds` of the images that the destination needs. Called for a plan.
+pub fn silent(seconds: u64) -> Finding {
+    refusal(
+        ErrorCode::OPERATION_TIMEOUT,
+        format!("the file systems of the guest's images do not answer within {seconds} s"),
+        "see on the destination to the file server and to the network that leads there, and ask again",
+    )
+}
+
+/// The images that the destination needs were not looked at, because earlier looks are still out. Called for a plan.
+pub fn not_looked_at() -> Finding {
+    warning(
+        ErrorCode::OPERATION_TIMEOUT,
+        "the guest's images were not looked at: too many looks at file systems that do not answer are still out"
+            .to_owned(),
+        "see on the destination which file server does not answer",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

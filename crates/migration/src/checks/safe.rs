@@ -177,8 +177,8 @@ impl Disk {
     }
 }
 
-/// An image that holds nothing but bitmaps, whose like on the destination is none: `wrong` says how. Called by the
-/// destination.
+/// The destination's image does not fit the source's, which holds nothing but bitmaps: `wrong` says how. Called at Prepare
+/// with what QEMU says, and for a plan with what the image's header does.
 pub fn unfit(target: &str, wrong: &str) -> Finding {
     Finding {
         severity: Severity::Refusal,

@@ -3,6 +3,9 @@
 //!
 //! Times are microseconds since 1970 by the clock of the host that says them. A reply's `received_us` and `answered_us`
 //! are the call's arrival and the answer's departure: with them the clocks of two hosts can be compared.
+//!
+//! There is no release yet that these forms would have to be kept for. From the first one on, what is added to them is a
+//! procedure of its own.
 
 use ferry_xdr::Array;
 use uuid::Uuid;

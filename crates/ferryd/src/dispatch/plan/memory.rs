@@ -2,10 +2,11 @@
 //!
 //! Called for a plan, from a thread that may block. Two ways, and the lesser answer of the two:
 //!
-//! - the host's own account of the pages that the guest's mapping holds ([`resident`], [`of_mapping`]). Exact, but a
-//!   large page counts whole for one byte in it, and so does memory that was filled with zeroes;
+//! - the kernel's own account of the guest's mapping ([`Account`]). Exact, but a large page counts whole for one byte in
+//!   it, and so does memory that was filled with zeroes;
 //! - a sample of the pages themselves ([`Sample`]): how many are there and hold anything else than zeroes. Nothing of them is
-//!   kept. A page that is not there is not looked at, so that looking makes none.
+//!   kept. A page that is not there is not looked at, so that looking makes none. Shared memory that is swapped out looks as
+//!   if it had never been there: then the account alone counts.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,21 +24,25 @@ const JOINED_MAX: u64 = 1 << 20;
 /// Pages that are looked at: 10 to 20 ms of one processor.
 const SAMPLES: u64 = 8192;
 
-/// Fewer pages with data than this tell their number too vaguely: one over the root of it is the error.
+/// Fewer pages with data than this tell their number too vaguely, by one over the root of it; that there are no more is certain
+/// enough.
 const HITS_MIN: u64 = 100;
 
 /// What of the guest's memory of `total` bytes holds data, bytes. `None`: the process cannot be looked at.
 pub(super) fn used(pid: i32, total: u64) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let filled = resident(&status);
-    let accounted = (filled < ACCOUNTED_MAX)
+    let account = (filled < ACCOUNTED_MAX)
         .then(|| fs::read_to_string(format!("/proc/{pid}/smaps")).ok())
         .flatten()
-        .and_then(|map| of_mapping(&map, total));
-    let held = accounted.unwrap_or_else(|| filled.saturating_sub(QEMU_ITSELF)).min(total);
+        .and_then(|map| Account::of(&map, total));
+    let held = account.map_or(filled.saturating_sub(QEMU_ITSELF), |account| account.held).min(total);
+    if account.is_some_and(|account| account.hides_pages) {
+        return Some(held);
+    }
     // The kernel may not let us look at the pages.
-    let sampled = sample(pid, total).ok().flatten().and_then(|sample| sample.bytes(total));
-    Some(sampled.map_or(held, |sampled| sampled.min(held)))
+    let sampled = sample(pid, total).ok().flatten();
+    Some(sampled.map_or(held, |sample| sample.bytes(total).min(held)))
 }
 
 /// Memory that the process fills, in swap as well, from the text of /proc/PID/status.
@@ -50,25 +55,39 @@ fn resident(status: &str) -> u64 {
     parts.into_iter().fold(0, u64::saturating_add).saturating_mul(1024)
 }
 
-/// What is held of the mapping that is the guest's memory, from the text of /proc/PID/smaps. What else is as large is
-/// address space that QEMU keeps free. Several memory cells are several mappings: then it is not known which.
-fn of_mapping(smaps: &str, total: u64) -> Option<u64> {
-    // The kernel counts large pages of their own pool apart, and what is swapped out.
-    let held = |line: &str| {
-        let keys = ["Rss:", "Shared_Hugetlb:", "Private_Hugetlb:", "Swap:"];
-        let kib = keys.into_iter().find_map(|key| line.strip_prefix(key))?;
-        kib.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    let (mut one, mut most) = (None, None);
-    for line in smaps.lines() {
-        if let Some(mapping) = Mapping::parse(line) {
-            one = mapping.holds(total).then_some(0_u64);
-        } else if let (Some(sum), Some(bytes)) = (one, held(line)) {
-            one = Some(sum.saturating_add(bytes));
+/// The kernel's account of the mapping that is the guest's memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Account {
+    /// In memory and in swap, bytes.
+    held: u64,
+    /// Part of it is where the page map does not show it.
+    hides_pages: bool,
+}
+
+impl Account {
+    /// From the text of /proc/PID/smaps. What else is as large is address space that QEMU keeps free. Several memory cells are
+    /// several mappings: then it is not known which.
+    fn of(smaps: &str, total: u64) -> Option<Self> {
+        // The kernel counts large pages of their own pool apart, and what is swapped out.
+        let kib = |line: &str, key: &str| {
+            line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+        };
+        let (mut one, mut most): (Option<(Mapping, Self)>, Option<Self>) = (None, None);
+        for line in smaps.lines() {
+            if let Some(mapping) = Mapping::parse(line) {
+                one = mapping.holds(total).then(|| (mapping, Self::default()));
+            } else if let Some((mapping, account)) = &mut one {
+                let swapped = kib(line, "Swap:");
+                let keys = ["Rss:", "Shared_Hugetlb:", "Private_Hugetlb:"];
+                let bytes = keys.into_iter().find_map(|key| kib(line, key)).or(swapped);
+                account.held = account.held.saturating_add(bytes.unwrap_or(0));
+                account.hides_pages |= mapping.is_shared && swapped.is_some_and(|bytes| bytes > 0);
+            }
+            let here = one.map(|(_, account)| account);
+            most = std::cmp::max_by_key(most, here, |account| account.map(|account| account.held));
         }
-        most = most.max(one);
+        most
     }
-    most
 }
 
 /// One mapping of a process.
@@ -77,6 +96,7 @@ struct Mapping {
     start: u64,
     end: u64,
     is_writable: bool,
+    is_shared: bool,
 }
 
 impl Mapping {
@@ -86,8 +106,9 @@ impl Mapping {
         let (start, end) = words.next()?.split_once('-')?;
         let hex = |text| u64::from_str_radix(text, 16).ok();
         let (start, end) = (hex(start)?, hex(end)?);
-        let is_writable = words.next()?.as_bytes().get(1) == Some(&b'w');
-        (start < end).then_some(Self { start, end, is_writable })
+        let may = words.next()?.as_bytes();
+        let (is_writable, is_shared) = (may.get(1) == Some(&b'w'), may.get(3) == Some(&b's'));
+        (start < end).then_some(Self { start, end, is_writable, is_shared })
     }
 
     /// Whether it is the guest's memory of `total` bytes, by its size: the kernel may have joined something small to it.
@@ -105,10 +126,11 @@ struct Sample {
 }
 
 impl Sample {
-    /// What it says of the whole; nothing when it says too little.
-    fn bytes(self, total: u64) -> Option<u64> {
-        let share = u128::from(total) * u128::from(self.hits) / u128::from(self.of.max(1));
-        (self.hits >= HITS_MIN).then_some(u64::try_from(share).ok()?)
+    /// What it says of the whole; when it says little, no less than there is.
+    fn bytes(self, total: u64) -> u64 {
+        let hits = self.hits.max(HITS_MIN).min(self.of);
+        let share = u128::from(total) * u128::from(hits) / u128::from(self.of.max(1));
+        u64::try_from(share).unwrap_or(total)
     }
 }
 
@@ -152,18 +174,40 @@ impl Pages {
     }
 
     fn has_data(&self, number: u64) -> io::Result<bool> {
-        let address = self.start + number * self.size;
-        let mut entry = [0; 8];
-        self.map.read_exact_at(&mut entry, address / self.size * 8)?;
-        let entry = u64::from_ne_bytes(entry);
-        let (is_there, is_swapped) = (entry >> 63 & 1 == 1, entry >> 62 & 1 == 1);
-        if is_swapped || !is_there {
-            return Ok(is_swapped);
+        match self.whereabouts(number)? {
+            Whereabouts::Nowhere => Ok(false),
+            Whereabouts::Swapped => Ok(true),
+            Whereabouts::There => {
+                let mut page = vec![0; usize::try_from(self.size).unwrap_or(4096)];
+                self.memory.read_exact_at(&mut page, self.address(number))?;
+                Ok(page.iter().any(|byte| *byte != 0))
+            }
         }
-        let mut page = vec![0; usize::try_from(self.size).unwrap_or(4096)];
-        self.memory.read_exact_at(&mut page, address)?;
-        Ok(page.iter().any(|byte| *byte != 0))
     }
+
+    /// From the kernel's page map: a word for each page.
+    fn whereabouts(&self, number: u64) -> io::Result<Whereabouts> {
+        let mut entry = [0; 8];
+        self.map.read_exact_at(&mut entry, self.address(number) / self.size * 8)?;
+        let entry = u64::from_ne_bytes(entry);
+        Ok(match (entry >> 63 & 1, entry >> 62 & 1) {
+            (_, 1) => Whereabouts::Swapped,
+            (1, _) => Whereabouts::There,
+            _ => Whereabouts::Nowhere,
+        })
+    }
+
+    fn address(&self, number: u64) -> u64 {
+        self.start + number * self.size
+    }
+}
+
+/// Where a page is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    Nowhere,
+    Swapped,
+    There,
 }
 
 #[cfg(test)]
@@ -181,12 +225,20 @@ mod tests {
                      7f1000000000-7f1010000000 ---p 00000000 00:00 0\n\
                      Size:             262144 kB\nRss:                   0 kB\n\
                      7f0010000000-7f0010001000 ---p 00000000 00:00 0\nSize: 4 kB\nRss: 0 kB\n";
-        assert_eq!(of_mapping(smaps, 256 * MIB), Some(20 * MIB));
-        assert_eq!(of_mapping(smaps, 512 * MIB), None);
-        assert_eq!(of_mapping("nonsense\n-\n", 0), None);
+        let held = |smaps, total| Account::of(smaps, total).map(|account| account.held);
+        assert_eq!(held(smaps, 256 * MIB), Some(20 * MIB));
+        assert_eq!(held(smaps, 512 * MIB), None);
+        assert_eq!(held("nonsense\n-\n", 0), None);
         let large = "7f0000000000-7f0010000000 rw-s 00000000 00:10 7 /dev/hugepages/guest\nRss:                   0 kB\n\
                      Shared_Hugetlb:     8192 kB\nPrivate_Hugetlb:    2048 kB\n";
-        assert_eq!(of_mapping(large, 256 * MIB), Some(10 * MIB));
+        assert_eq!(held(large, 256 * MIB), Some(10 * MIB));
+        assert!(
+            !Account::of(smaps, 256 * MIB).unwrap().hides_pages,
+            "its own: the page map shows what is in swap"
+        );
+        let shared = smaps.replace("rw-p", "rw-s");
+        assert!(Account::of(&shared, 256 * MIB).unwrap().hides_pages);
+        assert!(!Account::of(&shared.replace("2048 kB", "0 kB"), 256 * MIB).unwrap().hides_pages);
         let status = "VmRSS:\t 900 kB\nRssAnon:\t  2048 kB\nRssFile:\t 5 kB\nRssShmem:\t 1024 kB\nHugetlbPages:\t 2048 kB\nVmSwap:\t 1024 kB\n";
         assert_eq!(resident(status), 6 * MIB);
     }
@@ -203,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_taken_from_everywhere_and_few_tell_nothing() {
+    fn pages_are_taken_from_everywhere_and_few_tell_little() {
         let count = 1 << 18;
         for tenth in 0..10 {
             let within = |page: &u64| page * 10 / count == tenth;
@@ -211,9 +263,10 @@ mod tests {
             assert!(found.abs_diff(819) < 20, "{found} in tenth {tenth}");
         }
         assert!((0..SAMPLES).all(|number| spread(number, 3) < 3 && spread(number, 0) == 0));
-        assert_eq!(Sample { hits: HITS_MIN, of: 200 }.bytes(1000), Some(500));
-        assert_eq!(Sample { hits: HITS_MIN - 1, of: 200 }.bytes(1000), None);
-        assert_eq!(Sample { hits: 0, of: 0 }.bytes(u64::MAX), None);
+        assert_eq!(Sample { hits: 150, of: 200 }.bytes(1000), 750);
+        assert_eq!(Sample { hits: 3, of: 200 }.bytes(1000), 500, "no more than that for certain");
+        assert_eq!(Sample { hits: 0, of: 50 }.bytes(1000), 1000);
+        assert_eq!(Sample { hits: 0, of: 0 }.bytes(u64::MAX), 0);
     }
 
     /// Memory of this very process: one page has data, one zeroes, and the others are not there.
@@ -229,6 +282,8 @@ mod tests {
         memory[offset + 5 * size] = 0;
         let found: Vec<u64> = (0..4096).filter(|page| pages.has_data(*page).unwrap()).collect();
         assert_eq!(found, [3]);
+        assert_eq!(pages.whereabouts(5).unwrap(), Whereabouts::There);
+        assert_eq!(pages.whereabouts(2048).unwrap(), Whereabouts::Nowhere);
         // Beyond what a process can have.
         let far = Pages { start: 1 << 62, ..pages };
         assert!(!far.has_data(0).unwrap_or(false));

@@ -14,21 +14,25 @@ mod measure;
 mod memory;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ferry_client::{CallError, Connection, OpenOptions, Uri};
+use ferry_domxml::Domain;
 use ferry_migration::checks::disks::Row;
 use ferry_migration::checks::{Ask, Finding, Severity, fits};
 use ferry_migration::cookie::Machine;
 use ferry_migration::overlay::Overlay;
 use ferry_migration::params::{Phase, Request as Parameters};
 use ferry_migration::predict::{self, Prediction};
+use ferry_qemu::capabilities::Capabilities;
 use ferry_rpc::error::{Error, ErrorCode, Origin};
 use ferry_rpc::proto::{
     PlanArriving, PlanArrivingReply, PlanDisk, PlanDoor, PlanFinding, PlanGuest, PlanLeaving,
     PlanLeavingReply, PlanOverlay, PlanPeer, PlanPeerReply, PlanProbe, PlanProbeReply,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Context, uuid_of};
 use crate::driver::{Predicted, Request};
@@ -40,7 +44,7 @@ use crate::refuse;
 /// How long a destination may take to be connected to, for a plan.
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long a look at the files of a guest that is thought of may take.
+/// How long a look at the images of a guest that is thought of may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many such looks may be out at once.
@@ -211,23 +215,20 @@ async fn obstacles(host: &Arc<Host>, parameters: &Parameters, guest: PlanGuest) 
             // A source that shows no device tells nothing of its guest.
             let source =
                 (!guest.devices.is_empty()).then_some(Machine { devices: guest.devices, lacks: guest.lacks });
+            found.extend(here(Arc::clone(host), domain.clone(), Arc::clone(&capabilities), source).await);
             // Who answers for the disks answers for these.
             let overlays = guest.overlays.into_iter().filter(|_| !ask.trust_disks);
             let overlays: Vec<Overlay> = overlays.map(overlay).collect();
             let looked = look(LOOK_LIMIT, move || {
-                let mut found = fit::findings(&worker, &domain, &capabilities, source.as_ref());
-                found.extend(fit::misfits(&domain, &overlays));
-                (launch::rehearse(&worker, domain, &capabilities), found)
+                let misfits = fit::misfits(&domain, &overlays);
+                (launch::rehearse(&worker, domain, &capabilities), misfits)
             });
             match looked.await {
-                Ok((errors, fits)) => {
+                Ok((errors, misfits)) => {
                     found.extend(errors.into_iter().map(|error| refusal(error, "")));
-                    found.extend(fits.iter().map(shown));
+                    found.extend(misfits.iter().map(shown));
                 }
-                Err(error) => found.push(refusal(
-                    error,
-                    "see on the destination what keeps the file systems of the guest's images from answering",
-                )),
+                Err(finding) => found.push(shown(&finding)),
             }
         }
         Err(error) => found.push(refusal(error, "")),
@@ -235,27 +236,42 @@ async fn obstacles(host: &Arc<Host>, parameters: &Parameters, guest: PlanGuest) 
     found
 }
 
-/// Looks at files of this host, which may lie where a dead server keeps whoever looks. No longer than `limit` is waited for
-/// it, and what is still out then is one of [`LOOKS`] at most.
+/// What this host has for the guest, as far as no image tells it.
+async fn here(
+    host: Arc<Host>,
+    domain: Domain,
+    capabilities: Arc<Capabilities>,
+    source: Option<Machine>,
+) -> Vec<PlanFinding> {
+    let look = move || fit::findings(&host, &domain, &capabilities, source.as_ref());
+    match tokio::task::spawn_blocking(look).await {
+        Ok(found) => found.iter().map(shown).collect(),
+        Err(_) => vec![refusal(refuse::internal("the daemon is stopping"), "")],
+    }
+}
+
+/// Looks at images of this host, which may lie where a dead server keeps whoever looks: so it is done by a thread of its own,
+/// that nobody waits for longer than `limit`, and of which no more than [`LOOKS`] are out.
 async fn look<T: Send + 'static>(
     limit: Duration,
     what: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let looking = async {
-        let permit = LOOKS.acquire().await;
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            what()
-        })
-        .await
+) -> Result<T, Finding> {
+    let deadline = Instant::now() + limit;
+    let Ok(Ok(permit)) = timeout_at(deadline, LOOKS.acquire()).await else {
+        return Err(fits::not_looked_at());
     };
-    match tokio::time::timeout(limit, looking).await {
-        Ok(looked) => looked.map_err(|_| refuse::internal("the daemon is stopping")),
-        Err(_) => {
-            let text =
-                format!("the file systems of the guest's images do not answer within {} s", limit.as_secs());
-            Err(Error::of(ErrorCode::OPERATION_TIMEOUT, Origin::QEMU, text))
-        }
+    let (tell, told) = oneshot::channel();
+    let look = move || {
+        let _permit = permit;
+        // Nobody may be waiting any more.
+        let _ = tell.send(what());
+    };
+    if thread::Builder::new().name("plan".to_owned()).spawn(look).is_err() {
+        return Err(fits::not_looked_at());
+    }
+    match timeout_at(deadline, told).await {
+        Ok(Ok(seen)) => Ok(seen),
+        _ => Err(fits::silent(limit.as_secs())),
     }
 }
 
@@ -289,7 +305,7 @@ fn shown(finding: &Finding) -> PlanFinding {
     }
 }
 
-/// What is told of one for a plan: its bitmaps are QEMU's to look at.
+/// An image of bitmaps as a plan tells of it: which bitmaps it has is left for QEMU to compare.
 fn overlay(told: PlanOverlay) -> Overlay {
     let PlanOverlay { disk, size, data } = told;
     Overlay { disk, node: None, size, data, bitmaps: Vec::new() }
@@ -328,15 +344,18 @@ mod tests {
     #[tokio::test]
     async fn a_file_system_that_does_not_answer_is_said_to() {
         let (answer, answered) = std::sync::mpsc::channel::<()>();
-        let free = LOOKS.available_permits();
-        let error = look(Duration::ZERO, move || answered.recv()).await.unwrap_err();
-        assert_eq!(error.code, ErrorCode::OPERATION_TIMEOUT);
-        assert!(error.message.contains("do not answer within 0 s"), "{error:?}");
-        assert_eq!(LOOKS.available_permits(), free - 1, "it is still out");
+        let found = look(Duration::ZERO, move || answered.recv()).await.unwrap_err();
+        assert_eq!((found.severity, found.code), (Severity::Refusal, ErrorCode::OPERATION_TIMEOUT));
+        assert!(found.text.contains("do not answer within 0 s"), "{found:?}");
+        let all = LOOKS.acquire_many(15).await.unwrap();
+        let found = look(Duration::ZERO, || 7).await.unwrap_err();
+        assert_eq!(
+            found.severity,
+            Severity::Warning,
+            "the one that is still out holds the last place: {found:?}"
+        );
         answer.send(()).unwrap();
-        while LOOKS.available_permits() != free {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(look(LOOK_LIMIT, || 7).await.unwrap(), 7);
+        assert_eq!(look(Duration::from_secs(60), || 7).await.unwrap(), 7);
+        drop(all);
     }
 }

@@ -6,7 +6,7 @@
 use ferry_domxml::disk::Disk;
 use ferry_domxml::storage::{BackingStore, ImageFormat};
 use ferry_migration::checks::safe;
-use ferry_migration::overlay::Overlay;
+use ferry_migration::overlay::{NO_DATA_FILE, Overlay};
 use ferry_qemu::blockgraph;
 use ferry_qmp::commands::block::{
     BlockDirtyBitmapAdd, BlockDirtyBitmapMerge, BlockDirtyBitmapRemove, BlockNode, DirtyBitmap,
@@ -61,7 +61,7 @@ impl Driver {
             let disks = &guest.domain.devices.disks;
             let here = disks.iter().filter_map(candidate).find(|(disk, ..)| disk.target.dev == offered.disk);
             let wrong = match &here {
-                None => Some("it has no data file".to_owned()),
+                None => Some(NO_DATA_FILE.to_owned()),
                 Some((disk, node, data)) => match named(&nodes, node) {
                     None => Some("QEMU does not have it".to_owned()),
                     // Where the definition names the data file itself, the user has said where it is.
