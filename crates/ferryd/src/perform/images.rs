@@ -1,6 +1,7 @@
 //! The images of a guest as they lie on this host: read, followed to their bases, made QEMU's own.
 //!
-//! Called by [`super::launch`], when a disk is plugged in, for a plan and for what clients ask about disks. What a header means is `ferry_qemu::blockgraph`'s; this room opens files.
+//! Called by [`super::launch`], when a disk is plugged in, for a plan, and for what clients ask about disks. What a header
+//! means is `ferry_qemu::blockgraph`'s; this room opens files.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};

@@ -56,7 +56,7 @@ const BEFORE: &str = "before";
 const MOVING: &str = "moving";
 
 /// What is of no use any more, on its way out.
-const REFUSE: &str = "refuse";
+const DROPPED: &str = "dropped";
 
 /// A state in the making.
 const UNFINISHED: &str = "new";
@@ -95,14 +95,14 @@ impl State {
 
     /// The guest has come, and its state with it.
     pub(crate) fn accept(&self) -> io::Result<()> {
-        let [before, refuse] = [BEFORE, REFUSE].map(|name| self.folder.join(name));
-        remove_all(&refuse)?;
+        let [before, dropped] = [BEFORE, DROPPED].map(|name| self.folder.join(name));
+        remove_all(&dropped)?;
         if before.exists() {
             // From here on nothing can be given up any more, whatever becomes of the rest.
-            fs::rename(&before, &refuse)?;
+            fs::rename(&before, &dropped)?;
             super::sync_folder_of(&before)?;
         }
-        remove_all(&refuse)
+        remove_all(&dropped)
     }
 
     /// The guest does not come: everything as it was. Says whether there was something to give up.
@@ -119,16 +119,16 @@ impl State {
     /// One step of giving up: a rename, or the removal of what is of no use. A daemon may die after each, and the next one
     /// sees by the names that are there how far it was. False: nothing is left to do.
     fn take_back(&self) -> io::Result<bool> {
-        let [before, moving, refuse] = [BEFORE, MOVING, REFUSE].map(|name| self.folder.join(name));
-        if refuse.exists() {
-            return remove_all(&refuse).map(|()| true);
+        let [before, moving, dropped] = [BEFORE, MOVING, DROPPED].map(|name| self.folder.join(name));
+        if dropped.exists() {
+            return remove_all(&dropped).map(|()| true);
         }
         let places = PLACES.map(|(_, place, _)| place);
         if before.exists() {
             let arrived =
                 places.map(|place| self.folder.join(place)).into_iter().find(|place| place.exists());
             return match arrived {
-                Some(arrived) => fs::rename(arrived, refuse),
+                Some(arrived) => fs::rename(arrived, dropped),
                 None => fs::rename(before, moving),
             }
             .map(|()| true);
@@ -621,10 +621,10 @@ mod tests {
 
         set_aside(&state);
         keep(&state, "new");
-        fs::rename(state.folder.join(BEFORE), state.folder.join(REFUSE)).unwrap();
+        fs::rename(state.folder.join(BEFORE), state.folder.join(DROPPED)).unwrap();
         assert!(!state.give_up().unwrap(), "it is accepted");
         assert_eq!(kept(&state).as_deref(), Some("new"));
-        assert!(!state.folder.join(REFUSE).exists());
+        assert!(!state.folder.join(DROPPED).exists());
     }
 
     #[test]

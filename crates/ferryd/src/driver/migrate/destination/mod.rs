@@ -263,6 +263,8 @@ impl Driver {
     }
 
     pub(super) async fn destination_resumed(&mut self) {
+        // It runs with the state that it brought, whatever becomes of it: that one is not given up any more.
+        self.accept_tpm();
         self.drive_destination(Input::Qemu(Report::Resumed)).await;
     }
 
