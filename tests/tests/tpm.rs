@@ -221,6 +221,32 @@ fn a_migration_that_fails_leaves_both_states_as_they_were() {
     serial.verdict().whole().unwrap();
 }
 
+/// Once it has run on the other host its state is there, also when it dies before its memory has followed.
+#[test]
+fn a_guest_that_dies_in_post_copy_had_brought_its_state() {
+    let Some(pair) = pair(Pair::distribution()) else { return };
+    let lasting = CRB.replace("type='emulator'", "type='emulator' persistent_state='yes'");
+    assert_ne!(lasting, CRB);
+    let (serial, _) = sector(&pair, &lasting);
+    let earlier = state_folder(&pair, 1).join("tpm2");
+    fs::create_dir_all(&earlier).unwrap();
+    fs::write(earlier.join("tpm2-00.permall"), "an earlier stay").unwrap();
+    let _copy = pair.slow_copy("vm", &["--postcopy", "--postcopy-bandwidth", "1"]).unwrap();
+    wait_until("the switch", SOON, || pair.virsh(0).ok(["migrate-postcopy", "vm"]).is_ok()).unwrap();
+    serial.wait_beats_on(pair.ear(1), 5, SOON).unwrap();
+    tree::kill(pair.daemon(1).qemus()[0]).unwrap();
+    wait_until("its end", SOON, || pair.daemon(1).swtpms().is_empty()).unwrap();
+    wait_until("that its end is known", SOON, || {
+        pair.virsh(1).ok(["list", "--name"]).is_ok_and(|names| names.trim().is_empty())
+    })
+    .unwrap();
+    assert!(
+        state(&pair, 1).is_some_and(|state| state.len() > 1000),
+        "what it brought, not an earlier stay's"
+    );
+    assert!(!state_folder(&pair, 1).join("before").exists());
+}
+
 /// What the tests ask the guest's TPM.
 struct Asked<'a> {
     pair: &'a Pair,
