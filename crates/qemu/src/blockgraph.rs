@@ -165,16 +165,28 @@ fn look<E: std::error::Error>(
     match format {
         ImageFormat::Raw => Ok((fetch(path, 0, read)?, None)),
         ImageFormat::Qcow2 => {
-            let mut found = fetch(path, HEADER_BYTES, read)?;
-            let mut header = Header::parse(&found.bytes);
-            if matches!(header, Err(HeaderError::Truncated { .. })) && found.bytes.len() == HEADER_BYTES {
-                found = fetch(path, HEADER_BYTES_MAX, read)?;
-                header = Header::parse(&found.bytes);
-            }
+            let (found, header) = read_header(|wanted| fetch(path, wanted, read))?;
             let header = header.map_err(|source| ChainError::Header { path: path.to_owned(), source })?;
             Ok((found, Some(header)))
         }
     }
+}
+
+/// The header of a qcow2 image whose first bytes `read` gives, as many as it is asked for or all there are. It is asked twice
+/// at most.
+///
+/// # Errors
+/// Those of `read`; what is wrong with the header is told beside what was read.
+pub fn read_header<E>(
+    mut read: impl FnMut(usize) -> Result<Found, E>,
+) -> Result<(Found, Result<Header, HeaderError>), E> {
+    let mut found = read(HEADER_BYTES)?;
+    let mut header = Header::parse(&found.bytes);
+    if matches!(header, Err(HeaderError::Truncated { .. })) && found.bytes.len() == HEADER_BYTES {
+        found = read(HEADER_BYTES_MAX)?;
+        header = Header::parse(&found.bytes);
+    }
+    Ok((found, header))
 }
 
 fn fetch<E: std::error::Error>(

@@ -12,7 +12,7 @@ use std::path::Path;
 use ferry_domxml::disk::{Disk, DiskDevice};
 use ferry_domxml::storage::{BackingStore, ImageFormat, Location, Source, StartupPolicy};
 use ferry_qemu::blockgraph::{self, ChainError, Found};
-use ferry_qemu::qcow2::{HEADER_BYTES, HEADER_BYTES_MAX, Header, HeaderError};
+use ferry_qemu::qcow2::Header;
 use rustix::fs::{Mode, OFlags};
 
 use super::ownership::Account;
@@ -144,14 +144,8 @@ fn read_start(path: &str, wanted: usize) -> io::Result<Found> {
 /// # Errors
 /// It cannot be read, or is none.
 pub(crate) fn header(path: &str) -> io::Result<Header> {
-    let found = read_start(path, HEADER_BYTES)?.bytes;
-    let parsed = match Header::parse(&found) {
-        Err(HeaderError::Truncated { .. }) if found.len() == HEADER_BYTES => {
-            Header::parse(&read_start(path, HEADER_BYTES_MAX)?.bytes)
-        }
-        parsed => parsed,
-    };
-    parsed.map_err(io::Error::other)
+    let (_, header) = blockgraph::read_header(|wanted| read_start(path, wanted))?;
+    header.map_err(io::Error::other)
 }
 
 /// Opens an image to be read. The name of a base comes out of another image, so it may be anything, and with some things
